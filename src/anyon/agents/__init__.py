@@ -1,0 +1,1 @@
+"""Coding agents: how each is started, resumed and read; one file each."""

@@ -1,0 +1,1 @@
+"""The HTTP interface: thin routes per noun, envelope, streams."""

@@ -1,0 +1,209 @@
+"""Settings: read once from a TOML file and ``ANYON_*``, frozen, handed down.
+
+The environment wins over the file, the file over the defaults. Each field's ``doc`` is its
+documentation; ``docs/reference/settings.md`` is generated from them.
+"""
+
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has a value that cannot be; the message names it and says what is allowed."""
+
+    code = "bad_setting"
+
+
+def _setting(default: Any, doc: str) -> Any:  # noqa: ANN401 - the field's own annotation is the type
+    return field(default=default, metadata={"doc": doc})
+
+
+def _default_home() -> Path:
+    return Path.home() / ".local" / "share" / "anyon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that can be set. Lengths are written ``90s``, ``5m``, ``30m``, ``7d``; sizes ``64MiB``, ``2GB``."""
+
+    home: Path = field(
+        default_factory=_default_home,
+        metadata={"doc": "Where Anyon keeps everything: database, projects, state."},
+    )
+    host: str = _setting(
+        "127.0.0.1", "Address to listen on. Any but a loopback address requires tokens."
+    )
+    port: int = _setting(8080, "Port to listen on; 0 takes a free one.")
+    require_tokens: bool = _setting(
+        False, "Ask for a token on loopback too. Always so on other addresses."
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "More Host names that requests may carry, beside the address and localhost."
+    )
+    database_url: str = _setting("", "A Postgres URL; empty for SQLite in the home.")
+    engine: str = _setting("auto", "auto, bubblewrap, docker or memory (for tests).")
+    docker_socket: str = _setting("", "Docker or Podman socket; empty looks in the usual places.")
+    docker_runtime: str = _setting(
+        "", "OCI runtime (runc, runsc, kata); empty is the engine's own."
+    )
+    image: str = _setting("anyon/workspace:latest", "Image of a project that names none (docker).")
+    container_uid: int = _setting(
+        1000, "User id that work runs as inside (docker); the image's user anyon."
+    )
+    container_cpus: float = _setting(0.0, "Cores that one container may use; 0 is no limit.")
+    container_memory: int = _setting(0, "Memory that one container may use; 0 is no limit.")
+    container_pids: int = _setting(4096, "Processes and threads in one container.")
+    default_agent: str = _setting("CLAUDE_CODE", "Agent of a task and a project that name none.")
+    freeze_after: timedelta = _setting(
+        timedelta(minutes=5), "Idle time after which a container is frozen; 0 never."
+    )
+    stop_after: timedelta = _setting(
+        timedelta(minutes=30), "Idle time after which a container is stopped; 0 never."
+    )
+    archive_after: timedelta = _setting(
+        timedelta(days=7), "Idle time after which the local files are released; 0 never."
+    )
+    reconcile_interval: timedelta = _setting(
+        timedelta(seconds=15), "How often what is there is compared with what is wanted."
+    )
+    stop_grace: timedelta = _setting(
+        timedelta(seconds=10), "Time between TERM and KILL when a process or container is stopped."
+    )
+    undo_window: timedelta = _setting(
+        timedelta(days=7), "How long a deleted project can be brought back."
+    )
+    output_cap: int = _setting(
+        64 * 1024 * 1024, "Bytes kept of each output of a process; the middle goes first."
+    )
+    store: str = _setting(
+        "", "Where checkpoints go: a directory, gs://, s3:// or az://; empty is home/store."
+    )
+    log_level: str = _setting("info", "debug, info, warning or error.")
+    log_format: str = _setting("console", "console or json.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in {"127.0.0.1", "::1", "localhost"}
+
+    @property
+    def tokens_required(self) -> bool:
+        """Whether a request must carry a token."""
+        return self.require_tokens or not self.is_loopback
+
+
+_LENGTHS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def load(environment: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
+    """Return the settings of *environment* (default: the process's) and a TOML file.
+
+    The file is *file*, else ``ANYON_CONFIG``, else ``~/.config/anyon/config.toml`` if it is there.
+    Raises SettingsError for an unknown name, a bad value or an unreadable file.
+    """
+    env = os.environ if environment is None else environment
+    given: dict[str, Any] = dict(_read_file(env, file))
+    for key, value in env.items():
+        name = key.removeprefix("ANYON_").lower()
+        if key.startswith("ANYON_") and name in _names():
+            given[name] = value
+    unknown = sorted(set(given) - _names())
+    if unknown:
+        raise SettingsError(f"unknown setting: {', '.join(unknown)}; `anyon doctor` lists all")
+    hints = typing.get_type_hints(Settings)
+    return _checked(
+        Settings(**{name: _parse(name, hints[name], raw) for name, raw in given.items()})
+    )
+
+
+def _names() -> set[str]:
+    return {f.name for f in fields(Settings)}
+
+
+def _read_file(env: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
+    named = file or (Path(env["ANYON_CONFIG"]) if env.get("ANYON_CONFIG") else None)
+    path = named or Path(env.get("HOME", "/nonexistent")) / ".config" / "anyon" / "config.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise SettingsError(f"settings file {path} is not there") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from error
+
+
+def _parse(name: str, kind: Any, raw: Any) -> Any:  # noqa: ANN401 - any setting's type
+    try:
+        return _value(name, kind, raw)
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"setting {name}: {raw!r} is not {_form(name, kind)}") from error
+
+
+def _value(name: str, kind: Any, raw: Any) -> Any:  # noqa: ANN401 - any setting's type
+    if kind is bool:
+        return _boolean(raw)
+    if kind is timedelta:
+        return timedelta(seconds=_scaled(raw, _LENGTHS, "s"))
+    if kind is int:
+        is_size = name in {"container_memory", "output_cap"}
+        return int(_scaled(raw, _SIZES, "B")) if is_size else int(str(raw))
+    if kind is float:
+        return float(raw)
+    if kind is Path:
+        return Path(str(raw)).expanduser().absolute()
+    if isinstance(kind, types.GenericAlias):
+        items = raw.split(",") if isinstance(raw, str) else raw
+        return tuple(str(item).strip() for item in items if str(item).strip())
+    if not isinstance(raw, str):
+        raise TypeError(name)
+    return raw
+
+
+def _form(name: str, kind: Any) -> str:  # noqa: ANN401 - any setting's type
+    if kind is timedelta:
+        return "a length such as 90s, 5m or 7d"
+    if name in {"container_memory", "output_cap"}:
+        return "a size such as 512MiB or 2GB"
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(
+        kind, "such a value"
+    )
+
+
+def _boolean(raw: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    word = str(raw).strip().lower()
+    if word not in words:
+        raise ValueError(word)
+    return words[word]
+
+
+def _scaled(raw: object, units: Mapping[str, float], plain: str) -> float:
+    text = str(raw).strip()
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    value = float(number) * units.get(text[len(number) :].strip() or plain, float("nan"))
+    if not 0 <= value < 1e15:  # also refuses nan
+        raise ValueError(text)
+    return value
+
+
+def _checked(settings: Settings) -> Settings:
+    choices = {
+        "engine": {"auto", "bubblewrap", "docker", "memory"},
+        "log_level": {"debug", "info", "warning", "error"},
+        "log_format": {"console", "json"},
+    }
+    for name, allowed in choices.items():
+        if getattr(settings, name) not in allowed:
+            raise SettingsError(f"setting {name}: must be one of {', '.join(sorted(allowed))}")
+    if not 0 <= settings.port <= 65535:
+        raise SettingsError("setting port: must be between 0 and 65535")
+    return settings

@@ -1,0 +1,1 @@
+"""What Anyon talks about: facts, states and decisions; no I/O, no async."""

@@ -1,0 +1,1 @@
+"""Engines: what makes and runs a project's one container."""

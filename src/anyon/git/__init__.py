@@ -1,0 +1,1 @@
+"""Git, inside the project's container only: never on the host."""

@@ -1,0 +1,186 @@
+"""The interface of a project's repository, and the shapes it speaks in.
+
+Every command runs inside the project's container, at ``/workspace``, as its user; so what a
+repository's own configuration can start, it starts there and nowhere else. Operations that write
+take one lock per repository. Names that come from outside pass ``git.names`` first; a bad one is
+InvalidInputError (code ``bad_ref_name``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from anyon.domain.ids import AttemptId, ProjectId
+
+
+class ChangeKind(StrEnum):
+    """What happened to a file, spelt as on the wire."""
+
+    ADDED = "added"
+    DELETED = "deleted"
+    MODIFIED = "modified"
+    RENAMED = "renamed"
+    COPIED = "copied"
+    PERMISSION = "permissionChange"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDiff:
+    """One file's change. Paths are relative; contents are None when absent, binary or too large.
+
+    ``content_omitted`` says that contents were left out for their size or form;
+    ``additions`` and ``deletions`` count lines, None for binary files.
+    """
+
+    kind: ChangeKind
+    old_path: str | None
+    new_path: str | None
+    old_content: str | None
+    new_content: str | None
+    content_omitted: bool
+    additions: int | None
+    deletions: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A local or remote branch (``origin/x``)."""
+
+    name: str
+    is_current: bool
+    is_remote: bool
+    last_commit_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchStatus:
+    """How an attempt's branch stands against its target branch. Counts are commits or files."""
+
+    ahead: int
+    behind: int
+    head: str
+    uncommitted: int
+    untracked: int
+    is_rebase_in_progress: bool
+    conflicted_files: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedWork:
+    """Work kept in a hidden ref (``refs/anyon/saved/<attempt>/…``) before a cleanup."""
+
+    ref: str
+    commit: str
+    attempt: AttemptId
+    saved_at: datetime
+
+
+class Repository(Protocol):
+    """One project's repository; needs its container RUNNING."""
+
+    async def check_git(self) -> tuple[int, int]:
+        """Return git's (major, minor) inside, or raise MissingError (``git_missing``, ``git_too_old``)."""
+        ...
+
+    async def init(self) -> None:
+        """Make a new repository: branch main, ``.gitignore`` with ``.worktrees/``, a first commit.
+
+        A repository that is there already is left as it is (but see ``prepare_imported``).
+        """
+        ...
+
+    async def clone(self, url: str) -> None:
+        """Clone *url* into the empty workspace: https, ssh or git@ forms only.
+
+        InvalidInputError (``bad_clone_url``) for ``ext::``, ``file://``, options and control characters.
+        A failed clone leaves the workspace empty.
+        """
+        ...
+
+    async def prepare_imported(self) -> None:
+        """Make an existing repository ready: ``.worktrees/`` into ``.git/info/exclude`` only.
+
+        InvalidInputError (``not_a_repository``) when there is none; one without commits gets a first.
+        """
+        ...
+
+    async def branches(self) -> Sequence[Branch]:
+        """Return all branches: the current one first, then the newest."""
+        ...
+
+    async def current_branch(self) -> str:
+        """Return the branch that the workspace has checked out, or its commit when detached."""
+        ...
+
+    async def head(self, worktree: PurePosixPath | None = None) -> str:
+        """Return the commit at HEAD of *worktree*, or of the workspace."""
+        ...
+
+    async def add_worktree(
+        self, attempt: AttemptId, *, branch: str, base: str, copy_files: Sequence[str] = ()
+    ) -> PurePosixPath:
+        """Make branch *branch* from *base* and its worktree, locked; return its path inside.
+
+        Repeating it returns the same path. NotFoundError (``branch_unknown``) for an unknown base.
+        ``copy_files`` are relative globs copied from the workspace where they exist.
+        """
+        ...
+
+    async def remove_worktree(
+        self, attempt: AttemptId, worktree: PurePosixPath, *, branch: str, target: str
+    ) -> SavedWork | None:
+        """Remove a worktree and its branch; what is uncommitted or unmerged goes to a hidden ref first."""
+        ...
+
+    async def commit_all(self, worktree: PurePosixPath, message: str) -> str | None:
+        """Commit everything, untracked files too, as Anyon; return the commit, None if clean."""
+        ...
+
+    async def diff(
+        self, worktree: PurePosixPath, *, base: str, with_contents: bool = True
+    ) -> Sequence[FileDiff]:
+        """Return the change from the merge base with *base* to the worktree, untracked files too."""
+        ...
+
+    async def diff_of_commit(self, commit: str) -> Sequence[FileDiff]:
+        """Return one commit's own change against its first parent."""
+        ...
+
+    async def status(self, worktree: PurePosixPath, *, target: str) -> BranchStatus:
+        """Return how the worktree's branch stands against *target*."""
+        ...
+
+    async def squash_merge(
+        self, worktree: PurePosixPath, *, branch: str, target: str, message: str
+    ) -> str:
+        """Put the branch's whole change as one commit on *target* and return it.
+
+        Never half: on a conflict nothing has changed and ConflictError (``merge_conflict``) lists the
+        files. If the workspace has *target* checked out its files follow; local changes there that
+        the merge would overwrite are ConflictError (``target_dirty``), again with nothing changed.
+        Repeating a merge that was done returns the same commit (nothing new to merge).
+        """
+        ...
+
+    async def rebase(self, worktree: PurePosixPath, *, target: str) -> str:
+        """Rebase the branch onto *target*; on a conflict abort, and raise ConflictError (``merge_conflict``)."""
+        ...
+
+    async def saved_work(self) -> Sequence[SavedWork]:
+        """Return what cleanups have saved, newest first."""
+        ...
+
+    async def restore_saved(self, ref: str, branch: str) -> None:
+        """Make *branch* at a saved ref; ConflictError (``branch_exists``) if there is one."""
+        ...
+
+
+class Repositories(Protocol):
+    """Gives the repository of a project."""
+
+    def of(self, project: ProjectId) -> Repository:
+        """Return the project's repository; nothing is touched before a method is called."""
+        ...

@@ -1,0 +1,1 @@
+"""Workspace images, made without a registry or from a Dockerfile."""

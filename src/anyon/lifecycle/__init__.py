@@ -1,0 +1,1 @@
+"""Loops: a tick and a wait each, over pure decisions."""

@@ -1,0 +1,1 @@
+"""Durable processes: programs whose output and exit outlive server, client and engine."""

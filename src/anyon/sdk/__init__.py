@@ -1,0 +1,1 @@
+"""Wire models and the typed client; used by api, cli and tests."""

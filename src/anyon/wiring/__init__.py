@@ -1,0 +1,1 @@
+"""The composition root: settings to drivers to services to loops to app."""
