@@ -21,7 +21,7 @@ class SettingsError(Exception):
     code = "bad_setting"
 
 
-def _setting(default: Any, doc: str) -> Any:  # noqa: ANN401 - the field's own annotation is the type
+def _setting(default: Any, doc: str) -> Any:
     return field(default=default, metadata={"doc": doc})
 
 
@@ -141,14 +141,14 @@ def _read_file(env: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
         raise SettingsError(f"settings file {path} cannot be read: {error}") from error
 
 
-def _parse(name: str, kind: Any, raw: Any) -> Any:  # noqa: ANN401 - any setting's type
+def _parse(name: str, kind: Any, raw: Any) -> Any:
     try:
         return _value(name, kind, raw)
     except (ValueError, TypeError) as error:
         raise SettingsError(f"setting {name}: {raw!r} is not {_form(name, kind)}") from error
 
 
-def _value(name: str, kind: Any, raw: Any) -> Any:  # noqa: ANN401 - any setting's type
+def _value(name: str, kind: Any, raw: Any) -> Any:
     if kind is bool:
         return _boolean(raw)
     if kind is timedelta:
@@ -168,7 +168,7 @@ def _value(name: str, kind: Any, raw: Any) -> Any:  # noqa: ANN401 - any setting
     return raw
 
 
-def _form(name: str, kind: Any) -> str:  # noqa: ANN401 - any setting's type
+def _form(name: str, kind: Any) -> str:
     if kind is timedelta:
         return "a length such as 90s, 5m or 7d"
     if name in {"container_memory", "output_cap"}:

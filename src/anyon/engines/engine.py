@@ -16,7 +16,6 @@ from typing import Protocol
 
 from anyon.domain.ids import ProjectId
 
-
 ROOT = PurePosixPath("/")
 
 
