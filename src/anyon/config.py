@@ -148,7 +148,7 @@ def _parse(name: str, kind: Any, raw: Any) -> Any:
         raise SettingsError(f"setting {name}: {raw!r} is not {_form(name, kind)}") from error
 
 
-def _value(name: str, kind: Any, raw: Any) -> Any:
+def _value(name: str, kind: Any, raw: Any) -> Any:  # noqa: PLR0911 - one return for each kind of value
     if kind is bool:
         return _boolean(raw)
     if kind is timedelta:

@@ -1,0 +1,1 @@
+"""Benchmarks: one module each, with ``run() -> Sequence[Row]``; started by ``./bench NAME``."""
