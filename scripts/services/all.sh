@@ -1,0 +1,17 @@
+#!/bin/sh
+# Every service that the tests use: all.sh start|stop|status
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+services="docker"
+case ${1:-} in
+start | stop | status) ;;
+*)
+    echo "usage: $0 start|stop|status" >&2
+    exit 2
+    ;;
+esac
+failed=0
+for service in $services; do
+    "$here/$service.sh" "$1" || failed=$?
+done
+exit "$failed"
