@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from anyon.domain.ids import AttemptId, ProcessId, ProjectId, TaskId, TokenId, UserId
+from anyon.domain.ids import AttemptId, LeaseId, ProcessId, ProjectId, TaskId, TokenId, UserId
 from anyon.domain.states import ExitReason, Goal, Phase, ProcessStatus, RunReason, TaskStatus
 
 
@@ -28,6 +28,7 @@ class Token:
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None = None
+    scopes: frozenset[str] = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +124,38 @@ class Process:
     completed_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """An attempt's branch was put onto a target branch as one commit."""
+
+    id: str
+    attempt_id: AttemptId
+    commit: str
+    target_branch: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to have a project awake until ``expires_at``; ``holder`` says who, ``reason`` why."""
+
+    id: LeaseId
+    project_id: ProjectId
+    holder: str
+    reason: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a project; ``reason`` is a stable code, ``sequence`` grows."""
+
+    sequence: int
+    project_id: ProjectId
+    kind: str
+    reason: str
+    detail: str
+    at: datetime
