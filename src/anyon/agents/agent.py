@@ -74,6 +74,23 @@ class Agent(Protocol):
         ...
 
     @property
+    def passed_env(self) -> Sequence[str]:
+        """Variables of the server's own environment that the agent is given too, where they are set.
+
+        Whoever starts the agent reads them (``os.environ``) and adds them to the process's ``env``:
+        addresses and model names, such as ``ANTHROPIC_BASE_URL``; never a secret.
+        """
+        ...
+
+    @property
+    def takes_title(self) -> bool:
+        """Whether the first prompt begins with the task's title, as a text for a reader does.
+
+        Where it does not, the prompt is the description alone (the title if there is none): a script.
+        """
+        ...
+
+    @property
     def capabilities(self) -> Sequence[str]:
         """The wire's capabilities (``SESSION_FORK``, ``SETUP_HELPER``)."""
         ...
