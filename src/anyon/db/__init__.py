@@ -1,1 +1,1 @@
-"""Records: one query module per noun, each transaction short, no I/O inside."""
+"""The database: what is recorded, in short transactions; no other I/O happens here."""

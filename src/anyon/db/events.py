@@ -1,0 +1,38 @@
+"""Queries on events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+
+from anyon.db.rows import all_of, columns, visible
+from anyon.db.schema import events
+from anyon.domain.entities import Event
+from anyon.domain.ids import ProjectId, UserId
+
+
+def add(
+    connection: Connection,
+    project: ProjectId,
+    kind: str,
+    now: datetime,
+    *,
+    reason: str = "",
+    detail: str = "",
+) -> None:
+    """Record that something happened to a project."""
+    connection.execute(
+        insert(events).values(project_id=project, kind=kind, reason=reason, detail=detail, at=now)
+    )
+
+
+def of_project(
+    connection: Connection, user: UserId, project: ProjectId, *, after: int = 0, limit: int = 500
+) -> Sequence[Event]:
+    """Return up to *limit* events after the sequence number *after*, oldest first."""
+    query = select(*columns(Event, events)).where(
+        events.c.project_id == project,
+        events.c.sequence > after,
+        visible(user, events.c.project_id),
+    )
+    return all_of(connection, Event, query.order_by(events.c.sequence).limit(limit))

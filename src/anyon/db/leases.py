@@ -1,0 +1,39 @@
+"""Queries on leases."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from anyon.db.rows import all_of, columns, values
+from anyon.db.schema import leases
+from anyon.domain.entities import Lease
+from anyon.domain.ids import LeaseId, ProjectId
+
+
+def add(connection: Connection, lease: Lease) -> None:
+    """Record a lease."""
+    connection.execute(insert(leases).values(values(lease, leases)))
+
+
+def renew(connection: Connection, held: Sequence[LeaseId], until: datetime) -> None:
+    """Let leases last until *until*."""
+    connection.execute(update(leases).where(leases.c.id.in_(held)).values(expires_at=until))
+
+
+def remove(connection: Connection, lease: LeaseId) -> None:
+    """Give a lease back."""
+    connection.execute(delete(leases).where(leases.c.id == lease))
+
+
+def valid(connection: Connection, project: ProjectId, now: datetime) -> Sequence[Lease]:
+    """Return the project's leases that have not expired, oldest first."""
+    query = select(*columns(Lease, leases)).where(
+        leases.c.project_id == project, leases.c.expires_at > now
+    )
+    return all_of(connection, Lease, query.order_by(leases.c.created_at, leases.c.id))
+
+
+def remove_expired(connection: Connection, now: datetime) -> int:
+    """Delete what has expired and say how many."""
+    return connection.execute(delete(leases).where(leases.c.expires_at <= now)).rowcount
