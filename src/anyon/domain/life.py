@@ -1,0 +1,90 @@
+"""The decision what to do next with a project's container; pure: nothing is done here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from anyon.domain.entities import Lease, Project
+from anyon.domain.states import Goal, Phase
+
+
+class Step(StrEnum):
+    """One act that brings a project nearer its goal."""
+
+    WAKE = "wake"
+    FREEZE = "freeze"
+    STOP = "stop"
+    ARCHIVE = "archive"
+    DELETE = "delete"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiers:
+    """Idle times after which a project steps down; zero switches a tier off."""
+
+    freeze_after: timedelta = timedelta(minutes=5)
+    stop_after: timedelta = timedelta(minutes=30)
+    archive_after: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was observed: the phase, the leases that have not expired, whether anything is left of it."""
+
+    phase: Phase
+    leases: Sequence[Lease] = field(default_factory=tuple)
+    exists: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A step and the stable code of why."""
+
+    step: Step
+    reason: str
+
+
+DEADLINES: Mapping[Phase, timedelta] = {
+    Phase.CREATING: timedelta(minutes=15),
+    Phase.STOPPING: timedelta(minutes=5),
+    Phase.ARCHIVING: timedelta(hours=2),
+    Phase.RESTORING: timedelta(hours=2),
+    Phase.DELETING: timedelta(hours=2),
+}
+"""How long a phase of transition may last before it is an error."""
+
+
+def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) -> Decision | None:
+    """Return the one act that brings *project* nearer its goal, or None when it is there."""
+    if project.goal is Goal.DELETED:
+        return Decision(step=Step.DELETE, reason="deleted_by_user") if facts.exists else None
+    deadline = DEADLINES.get(facts.phase)
+    if deadline is not None:
+        late = now - project.phase_since > deadline
+        return Decision(step=Step.FAIL, reason=f"{facts.phase}_deadline") if late else None
+    if facts.leases:  # something is running or watched: never touch it
+        asleep = facts.phase in {Phase.FROZEN, Phase.STOPPED, Phase.ARCHIVED, Phase.ABSENT}
+        return Decision(step=Step.WAKE, reason="lease") if asleep else None
+    if project.goal is Goal.STOPPED and facts.phase in {Phase.RUNNING, Phase.FROZEN}:
+        return Decision(step=Step.STOP, reason="stop_requested")
+    return _step_down(facts.phase, now - project.last_active_at, tiers)
+
+
+def _step_down(phase: Phase, idle: timedelta, tiers: Tiers) -> Decision | None:
+    match phase:
+        case Phase.RUNNING if _is_due(idle, tiers.stop_after):
+            return Decision(step=Step.STOP, reason="idle")
+        case Phase.RUNNING if _is_due(idle, tiers.freeze_after):
+            return Decision(step=Step.FREEZE, reason="idle")
+        case Phase.FROZEN if _is_due(idle, tiers.stop_after):
+            return Decision(step=Step.STOP, reason="idle")
+        case Phase.STOPPED if _is_due(idle, tiers.archive_after):
+            return Decision(step=Step.ARCHIVE, reason="idle")
+        case _:
+            return None
+
+
+def _is_due(idle: timedelta, after: timedelta) -> bool:
+    return timedelta(0) < after <= idle

@@ -1,0 +1,107 @@
+"""What people call things, checked before anything is done; and names made from theirs."""
+
+import unicodedata
+
+from anyon.domain.errors import InvalidInputError
+from anyon.domain.ids import AttemptId
+
+NAME_LIMIT = 100
+"""Characters in a project's name."""
+TITLE_LIMIT = 4_000
+"""Characters (code points) in a title: 300 of the longest emoji are about 2,100."""
+MADE_TITLE_LIMIT = 100
+"""Characters of a title that is made from a description."""
+TEXT_LIMIT = 1024 * 1024
+"""Bytes in a description or a prompt."""
+SCRIPT_LIMIT = 64 * 1024
+"""Bytes in a script: it has to fit into one argument of a program."""
+_JOINER = "\u200d"
+
+
+def project_name(raw: str) -> str:
+    """Return *raw* without blanks around it, if it can name a project."""
+    name = raw.strip()
+    _check_line(name, "name", limit=NAME_LIMIT, what="a project's name")
+    if "/" in name or "\\" in name or name.strip(".") == "":
+        raise InvalidInputError(
+            f"{name!r} looks like a path, not like a name",
+            code="name_path_like",
+            hint="Leave out slashes; the directory is chosen by Anyon.",
+        )
+    return name
+
+
+def task_title(raw: str | None, description: str | None) -> str:
+    """Return the title *raw*, or one made from the first line of the *description* when it is blank."""
+    title = (raw or "").strip()
+    if not title:
+        lines = (_printable(line) for line in (description or "").splitlines())
+        title = next((line for line in lines if line), "")
+        if len(title) > MADE_TITLE_LIMIT:
+            title = title[: MADE_TITLE_LIMIT - 1].rstrip() + "…"
+    _check_line(title, "title", limit=TITLE_LIMIT, what="a task's title")
+    return title
+
+
+def text(raw: str, what: str, *, limit: int = TEXT_LIMIT) -> str:
+    """Return *raw*, a text of many lines, if it is proper Unicode without NUL and not too long."""
+    if _size(raw, what) > limit:
+        raise InvalidInputError(
+            f"{what} is longer than {limit:,} bytes",
+            code="too_long",
+            hint="Put it into a file of the repository and refer to that.",
+        )
+    if "\0" in raw:
+        raise InvalidInputError(f"{what} holds a NUL character", code="has_nul")
+    return raw
+
+
+def script(raw: str | None, what: str) -> str | None:
+    """Return a script, None if it is blank."""
+    if raw is None or not raw.strip():
+        return None
+    return text(raw, what, limit=SCRIPT_LIMIT)
+
+
+def branch(attempt: AttemptId, title: str) -> str:
+    """Return the branch of an attempt: safe for git, shells and file systems, told apart by the id.
+
+    Letters outside ASCII are reduced to their base letters where they have one and left out
+    otherwise; a title of which nothing stays is replaced by more of the id.
+    """
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    words = "".join(c if c.isalnum() else " " for c in plain).split()
+    slug = "-".join(words)[:40].strip("-")
+    return f"anyon/{attempt[:13]}-{slug}" if slug else f"anyon/{attempt}"
+
+
+def _check_line(line: str, field: str, *, limit: int, what: str) -> None:
+    if not line:
+        raise InvalidInputError(f"{what} is empty", code=f"{field}_empty", hint="Give it a name.")
+    _size(line, what)
+    if len(line) > limit:
+        raise InvalidInputError(
+            f"{what} has {len(line):,} characters; {limit:,} are allowed", code=f"{field}_too_long"
+        )
+    if any(not _is_printable(c) for c in line):
+        raise InvalidInputError(
+            f"{what} holds control characters", code=f"{field}_has_control_characters"
+        )
+
+
+def _size(raw: str, what: str) -> int:
+    try:
+        return len(raw.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"{what} is not proper Unicode", code="not_unicode") from error
+
+
+def _is_printable(character: str) -> bool:
+    # Cf turns text round (bidi) or hides it; the joiner in emoji is the one that is needed.
+    return character == _JOINER or unicodedata.category(character) not in {
+        "Cc", "Cf", "Cs", "Zl", "Zp",
+    }  # fmt: skip
+
+
+def _printable(line: str) -> str:
+    return "".join(c if _is_printable(c) else " " for c in line).strip()
