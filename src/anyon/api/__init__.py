@@ -1,1 +1,1 @@
-"""The HTTP interface: thin routes per noun, envelope, streams."""
+"""Thin routes, authentication, the envelope, and streams."""

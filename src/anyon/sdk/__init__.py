@@ -1,1 +1,1 @@
-"""Wire models and the typed client; used by api, cli and tests."""
+"""The typed client and the wire's models; imports nothing of ours."""

@@ -1,0 +1,106 @@
+"""The application: all routes, the guards before them, the errors' form, and the shutdown."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from anyon import __version__
+from anyon.agents.agent import Agent
+from anyon.api import (
+    attempts,
+    envelopes,
+    processes,
+    projects,
+    streams,
+    systems,
+    tasks,
+    terminals,
+    tokens,
+)
+from anyon.api.contexts import Context
+from anyon.api.guards import GuardMiddleware, Hosts
+from anyon.api.preferences import Preferences
+from anyon.config import Settings
+from anyon.services import Services
+from anyon.telemetry import Metrics
+
+_DESCRIPTION = """\
+Every JSON answer is `{"success", "data", "error_data", "message"}`; an error's `error_data` holds
+a stable `code` and a `hint`. A body is read as JSON whatever its content type.
+
+Streams are WebSockets that carry `{"JsonPatch": [...]}` and at last `{"finished": true}`:
+`/api/tasks/stream/ws`, `/api/execution-processes/stream/ws`, `/api/drafts/stream/ws`,
+`/api/execution-processes/{id}/normalized-logs/ws`, `/api/execution-processes/{id}/raw-logs/ws`,
+`/api/task-attempts/{id}/diff/ws`. `/api/projects/{id}/terminal` is a terminal.
+"""
+
+
+def create_app(
+    services: Services,
+    settings: Settings,
+    *,
+    metrics: Metrics | None = None,
+    agents: Sequence[Agent] = (),
+    before_scrape: Callable[[], Awaitable[None]] | None = None,
+) -> FastAPI:
+    """Return the server's application. ``begin_shutdown`` ends its streams."""
+    app = FastAPI(
+        title="Anyon",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses=envelopes.ERRORS,
+    )
+    context = Context(
+        services=services,
+        settings=settings,
+        metrics=metrics or Metrics(),
+        agents=agents,
+        before_scrape=before_scrape,
+        preferences=Preferences(settings.home / "preferences", settings.default_agent),
+    )
+    app.state.context = context
+    for room in (systems, projects, tasks, attempts, processes, tokens, streams, terminals):
+        app.include_router(room.router)
+    envelopes.install(app)
+    app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))
+    app.add_middleware(CountingMiddleware, metrics=context.metrics)
+    return app
+
+
+def begin_shutdown(app: FastAPI) -> None:
+    """End all streams: WebSockets are closed with 1012, others end. Repeats are harmless."""
+    context: Context = app.state.context
+    context.closing.set()
+
+
+class CountingMiddleware:
+    """Measures requests by their route's template."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, and measure."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 500, time.perf_counter()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            length = time.perf_counter() - began
+            self._metrics.request_served(scope["method"][:10], route, status, length)

@@ -1,0 +1,28 @@
+"""What goes wrong between a client and the server.
+
+ApiError                  the server answered with an error
+└── UnreachableError      no answer came at all
+"""
+
+
+class ApiError(Exception):
+    """An error the server told: its HTTP status, a stable code, what happened and what to do."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class UnreachableError(ApiError):
+    """Nothing answered at the server's address, or the connection was lost for good."""
+
+    def __init__(self, address: str, detail: str) -> None:
+        super().__init__(
+            0,
+            "server_unreachable",
+            f"no answer from {address}: {detail}",
+            "Start the server with `anyon serve`, or name its address with --server or ANYON_SERVER.",
+        )
