@@ -117,7 +117,7 @@ async def read_until(stream: Stream, wanted: bytes) -> bytes:
 def size(path: Path) -> int:
     """Return the length of a file, 0 while it is not there."""
     try:
-        return path.stat().stsize
+        return path.stat().st_size
     except FileNotFoundError:
         return 0
 

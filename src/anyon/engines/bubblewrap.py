@@ -1,0 +1,429 @@
+"""The embedded engine: sandboxes by bubblewrap over the host's own system.
+
+For one trusted user: the network is the host's, the kernel is shared, and as root there is no
+user namespace. What it gives is a place of its own for each project (files, processes, installed
+things), with the host's secrets and other projects out of sight.
+"""
+
+import asyncio
+import contextlib
+import os
+import platform
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anyon.clock import Clock, SystemClock
+from anyon.domain.errors import ConflictError, EngineFailedError, NotFoundError
+from anyon.domain.ids import ProjectId, new_id
+from anyon.engines import sandbox_processes, sandboxes
+from anyon.engines.bubblewrap_records import Record, Records
+from anyon.engines.bubblewrap_roots import RootKind, find_kind, make_plan
+from anyon.engines.cgroups import Group, Hierarchies, make_group, parse_mounts
+from anyon.engines.engine import (
+    Command,
+    ContainerInfo,
+    ContainerSpec,
+    ContainerState,
+    Health,
+    Stats,
+    Stream,
+)
+from anyon.engines.sandbox_plans import environment
+from anyon.engines.sandbox_processes import Identity
+from anyon.engines.sandbox_trees import remove_tree
+
+T = TypeVar("T")
+_TERMINATED = 128 + signal.SIGTERM
+_KILLED = 128 + signal.SIGKILL
+_STOP_POLL = timedelta(milliseconds=10)
+
+
+class BubblewrapEngine:
+    """Containers as sandboxes whose facts lie below *state*.
+
+    *hidden* are host directories that no container may see (Anyon's home, above all); *state* is
+    hidden too. *control_groups* None looks for the machine's; an empty ``Hierarchies`` does without.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        hidden: Sequence[Path] = (),
+        *,
+        clock: Clock | None = None,
+        control_groups: Hierarchies | None = None,
+    ) -> None:
+        self._state = state.absolute()
+        self._hidden = tuple(path.absolute() for path in (*hidden, state))
+        self._clock = clock or SystemClock()
+        self._records = Records(self._state)
+        self._hierarchies = control_groups
+        self._locks: dict[ProjectId, asyncio.Lock] = {}
+        self._acts: set[asyncio.Task[Any]] = set()
+        self._found: tuple[sandboxes.Tools, RootKind] | None = None
+        self._no_group_reason = ""
+        self._cpu_seen: dict[Identity, float] = {}
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return "bubblewrap"
+
+    async def health(self) -> Health:
+        """Return what this machine offers, or raise MissingError with what to do."""
+        tools, kind = await self._find()
+        version = await asyncio.to_thread(sandboxes.bubblewrap_version, tools)
+        root = os.geteuid() == 0
+        return Health(
+            engine=self.name,
+            version=version,
+            detail={
+                "kernel": platform.release(),
+                "user": "root" if root else "ordinary",
+                "user_namespace": "no: the engine runs as root" if root else "yes",
+                "root": kind.words,
+                "control_groups": await asyncio.to_thread(self._group_words),
+                "network": "the host's own",
+                "isolation": "for one trusted user",
+            },
+        )
+
+    async def ensure(self, spec: ContainerSpec) -> ContainerInfo:
+        """Return the project's container, made but not started if there is none."""
+        await self._find()
+
+        async def act() -> ContainerInfo:
+            record = self._records.read(spec.project)
+            if record is None:
+                record = Record(id=new_id(), spec=spec)
+                await asyncio.to_thread(self._make, record)
+            return await asyncio.to_thread(self._info, record)
+
+        return await self._alone(spec.project, act)
+
+    async def start(self, project: ProjectId) -> ContainerInfo:
+        """Bring the container to RUNNING from STOPPED; else leave it as it is."""
+        tools, kind = await self._find()
+
+        async def act() -> ContainerInfo:
+            record = self._existing(project)
+            if not _alive(record):
+                record = await asyncio.to_thread(self._launch, tools, kind, record)
+            return await asyncio.to_thread(self._info, record)
+
+        return await self._alone(project, act)
+
+    async def stop(self, project: ProjectId, *, grace: timedelta) -> ContainerInfo:
+        """Bring the container to STOPPED: TERM to its programs, *grace*, KILL."""
+
+        async def act() -> ContainerInfo:
+            return self._info(await self._end(self._existing(project), grace))
+
+        return await self._alone(project, act)
+
+    async def freeze(self, project: ProjectId) -> ContainerInfo:
+        """Give the container no CPU."""
+
+        async def act() -> ContainerInfo:
+            record = self._running(project)
+            if _state(record) is ContainerState.RUNNING:
+                record = await asyncio.to_thread(self._freeze, record)
+            return self._info(record)
+
+        return await self._alone(project, act)
+
+    async def thaw(self, project: ProjectId) -> ContainerInfo:
+        """Undo ``freeze``."""
+
+        async def act() -> ContainerInfo:
+            record = self._running(project)
+            return self._info(await asyncio.to_thread(self._thaw, record))
+
+        return await self._alone(project, act)
+
+    async def remove(self, project: ProjectId) -> None:
+        """Kill the container and remove what was installed in it; absent is success."""
+
+        async def act() -> None:
+            record = self._records.read(project)
+            if record is None:
+                return
+            record = await self._end(record, timedelta(0))
+            await asyncio.to_thread(_remove_system, record.spec.system)
+            # Last, so that a removal that was cut short can be repeated.
+            self._records.remove(project)
+
+        await self._alone(project, act)
+
+    async def inspect(self, project: ProjectId) -> ContainerInfo | None:
+        """Return what is known of the container, or None when there is none."""
+        record = self._records.read(project)
+        return None if record is None else self._info(record)
+
+    async def list(self) -> Sequence[ContainerInfo]:
+        """Return all containers of this state directory."""
+        return await asyncio.to_thread(self._list)
+
+    async def open(self, project: ProjectId, command: Command) -> Stream:
+        """Run *command* inside a RUNNING container and return its stream."""
+        tools, _ = await self._find()
+        record = self._running(project)
+        if _state(record) is ContainerState.FROZEN:
+            raise ConflictError(f"container project-{project} is frozen", code="frozen")
+        assert record.first is not None
+        env = environment(record.spec.env, command.env, terminal=command.terminal is not None)
+        joins = () if record.group is None else record.group.joins
+        make = await asyncio.to_thread(
+            _translated, sandboxes.enter, tools, record.first, joins, command, env
+        )
+        return make()
+
+    async def stats(self, project: ProjectId) -> Stats | None:
+        """Return what the container uses, or None while it is stopped."""
+        record = self._existing(project)
+        if not _alive(record):
+            return None
+        return await asyncio.to_thread(self._stats, record)
+
+    async def close(self) -> None:
+        """Wait for what is under way; containers go on."""
+        while self._acts:
+            await asyncio.wait(self._acts)
+
+    # -- what is done in turn --------------------------------------------------------------------
+
+    async def _alone(self, project: ProjectId, act: Callable[[], Awaitable[T]]) -> T:
+        """Run *act* with the container to itself, to its end even if the caller goes away."""
+
+        async def run() -> T:
+            async with self._locks.setdefault(project, asyncio.Lock()), self._records.lock(project):
+                return await act()
+
+        return await asyncio.shield(self._keep(run()))
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._acts.add(task)
+        task.add_done_callback(self._acts.discard)
+        return task
+
+    async def _find(self) -> tuple[sandboxes.Tools, RootKind]:
+        if self._found is None:
+            tools = await asyncio.to_thread(sandboxes.find_tools)
+            self._found = tools, await asyncio.to_thread(find_kind, tools, self._state)
+        return self._found
+
+    def _existing(self, project: ProjectId) -> Record:
+        record = self._records.read(project)
+        if record is None:
+            raise NotFoundError(f"there is no container project-{project}", code="container_absent")
+        return record
+
+    def _running(self, project: ProjectId) -> Record:
+        record = self._existing(project)
+        if not _alive(record):
+            raise ConflictError(f"container project-{project} is not running", code="not_running")
+        return record
+
+    def _make(self, record: Record) -> None:
+        system = record.spec.system
+        there = system.exists()
+        try:
+            system.mkdir(parents=True, exist_ok=True)
+            self._records.write(record)
+        except OSError as error:
+            self._records.remove(record.spec.project)
+            if not there:
+                remove_tree(system)
+            raise EngineFailedError(
+                f"the container's directory cannot be made: {error}", code="create_failed"
+            ) from error
+
+    def _launch(self, tools: sandboxes.Tools, kind: RootKind, record: Record) -> Record:
+        group = self._group(record)
+        started = record
+
+        def write(first: Identity) -> None:
+            nonlocal started
+            started = replace(
+                record,
+                first=first,
+                group_version=None if group is None else group.version,
+                groups={} if group is None else group.directories,
+                suspended=False,
+                started_at=self._clock.now(),
+                exit_code=None,
+            )
+            self._records.write(started)
+
+        try:
+            plan = _translated(make_plan, record.spec, kind, self._hidden)
+            joins = () if group is None else group.joins
+            _translated(sandboxes.launch, tools, plan, joins, write)
+        except BaseException:
+            if group is not None:
+                group.remove()
+            raise
+        return started
+
+    def _group(self, record: Record) -> Group | None:
+        try:
+            group = make_group(self._mounted(), f"project-{record.spec.project}")
+            group.thaw()
+            group.limit(record.spec.limits)
+        except OSError as error:
+            # Said by health, and by stats that know less: an ordinary user has no groups.
+            self._no_group_reason = str(error)
+            return None
+        return group
+
+    def _mounted(self) -> Hierarchies:
+        if self._hierarchies is None:
+            self._hierarchies = parse_mounts(Path("/proc/self/mountinfo").read_text())
+        return self._hierarchies
+
+    def _group_words(self) -> str:
+        try:
+            group = make_group(self._mounted(), f"probe-{os.getpid()}")
+        except OSError as error:
+            return f"none, so no limits, and freezing by signals: {error}"
+        group.remove()
+        return f"version {group.version}"
+
+    async def _end(self, record: Record, grace: timedelta) -> Record:
+        """Stop what runs and record it."""
+        code = record.exit_code
+        if _alive(record):
+            assert record.first is not None
+            first = record.first
+            await asyncio.to_thread(self._thaw, record)
+            code = _TERMINATED if await self._terminate(first, grace) else _KILLED
+            await asyncio.to_thread(sandboxes.kill, first)
+            self._cpu_seen.pop(first, None)
+        if record.first is not None:
+            if record.group is not None:
+                await asyncio.to_thread(record.group.remove)
+            record = replace(
+                record,
+                first=None,
+                group_version=None,
+                groups={},
+                suspended=False,
+                exit_code=_KILLED if code is None else code,
+            )
+            self._records.write(record)
+        return record
+
+    async def _terminate(self, first: Identity, grace: timedelta) -> bool:
+        """Send TERM to every program; say whether all were gone within *grace*."""
+        deadline = self._clock.monotonic() + grace.total_seconds()
+        programs = await asyncio.to_thread(sandbox_processes.programs, first.pid)
+        if grace:
+            sandbox_processes.send(signal.SIGTERM, [item.pid for item in programs])
+        while programs and self._clock.monotonic() < deadline:
+            await self._clock.sleep(_STOP_POLL)
+            programs = await asyncio.to_thread(sandbox_processes.programs, first.pid)
+        return not programs
+
+    def _freeze(self, record: Record) -> Record:
+        if record.group is not None:
+            _translated(record.group.freeze)
+            return record
+        assert record.first is not None
+        first = record.first
+        # Recorded first: a server that dies in between leaves one that can be thawed.
+        record = replace(record, suspended=True)
+        self._records.write(record)
+        if not sandbox_processes.suspend(first.pid):
+            self._thaw(record)
+            raise EngineFailedError(
+                "the container's processes could not be stopped: new ones come too fast",
+                code="freeze_failed",
+            )
+        return record
+
+    def _thaw(self, record: Record) -> Record:
+        if record.group is not None:
+            _translated(record.group.thaw)
+        if record.suspended:
+            assert record.first is not None
+            sandbox_processes.resume(record.first.pid)
+            record = replace(record, suspended=False)
+            self._records.write(record)
+        return record
+
+    def _list(self) -> Sequence[ContainerInfo]:
+        found = []
+        for project in self._records.projects():
+            record = self._records.read(project)
+            if record is not None:
+                found.append(self._info(record))
+        return found
+
+    def _info(self, record: Record) -> ContainerInfo:
+        state = _state(record)
+        stopped = state is ContainerState.STOPPED
+        code = record.exit_code
+        if stopped and record.first is not None:
+            code = _KILLED  # it went without being asked to
+        return ContainerInfo(
+            project=record.spec.project,
+            id=record.id,
+            name=f"project-{record.spec.project}",
+            state=state,
+            pid=None if stopped or record.first is None else record.first.pid,
+            started_at=record.started_at,
+            exit_code=code if stopped else None,
+            labels={**record.spec.labels, "anyon.project": record.spec.project},
+        )
+
+    def _stats(self, record: Record) -> Stats:
+        if record.group is not None:
+            return record.group.stats()
+        assert record.first is not None
+        first = record.first
+        found = sandbox_processes.members(first.pid)
+        # Without a group the time of ended processes is lost: the most seen is kept.
+        cpu = max(sum(item.cpu_seconds for item in found), self._cpu_seen.get(first, 0.0))
+        self._cpu_seen[first] = cpu
+        return Stats(
+            cpu_seconds=cpu,
+            memory_bytes=sum(item.memory_bytes for item in found),
+            pids=len(found),
+        )
+
+
+def _alive(record: Record) -> bool:
+    return record.first is not None and sandbox_processes.lives(record.first)
+
+
+def _state(record: Record) -> ContainerState:
+    if not _alive(record):
+        return ContainerState.STOPPED
+    with contextlib.suppress(FileNotFoundError):
+        if record.suspended or (record.group is not None and record.group.frozen):
+            return ContainerState.FROZEN
+    return ContainerState.RUNNING
+
+
+def _remove_system(system: Path) -> None:
+    try:
+        remove_tree(system)
+    except OSError as error:
+        raise EngineFailedError(
+            f"what was installed in the container cannot be removed: {error}",
+            code="remove_failed",
+            hint=f"Look at {system}; the removal can be repeated.",
+        ) from error
+
+
+def _translated(call: Callable[..., T], *arguments: Any) -> T:
+    """Make the system's refusals this engine's."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        raise EngineFailedError(f"the system refused: {error}") from error
