@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.docker_fixtures import UID, new_engine, socket_or_skip
 
 from anyon.engines.docker import DockerEngine
 from anyon.testing.engine_contract import EngineContract, MakeSpec, spec_maker
-from tests.docker_fixtures import UID, new_engine, socket_or_skip
 
 pytestmark = pytest.mark.docker
 
@@ -17,6 +17,7 @@ class TestDockerEngine(EngineContract):
 
     @pytest.fixture
     async def engine(self) -> AsyncIterator[DockerEngine]:
+        """An engine of a home of its own, emptied afterwards."""
         engine = new_engine(socket_or_skip())
         yield engine
         for info in await engine.list():
@@ -25,4 +26,5 @@ class TestDockerEngine(EngineContract):
 
     @pytest.fixture
     def make_spec(self, tmp_path: Path) -> MakeSpec:
+        """Specs whose directories are the container user's."""
         return spec_maker(tmp_path, owner=UID)

@@ -6,7 +6,7 @@ ending its output too, and its errors do not tell a missing socket from a refuse
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +17,8 @@ import aiohttp
 from anyon.domain.errors import DeadlineExceededError
 from anyon.engines.docker_errors import RefusedError, message_of, unreachable
 from anyon.engines.docker_sockets import address
+
+Query = Mapping[str, str] | Sequence[tuple[str, str]]
 
 NEWEST_API = (1, 47)
 """The newest version of the API that this driver was written against."""
@@ -116,7 +118,7 @@ class DockerClient:
         data: AsyncIterable[bytes],
         *,
         deadline: timedelta,
-        query: Mapping[str, str] | None = None,
+        query: Query | None = None,
     ) -> AsyncIterator[Mapping[str, Any]]:
         """Send *data* and yield the messages (one JSON object a line) that come back."""
         where = await self.path(path)
@@ -158,7 +160,7 @@ class DockerClient:
         self,
         method: str,
         path: str,
-        query: Mapping[str, str],
+        query: Query,
         deadline: timedelta,
         **given: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
