@@ -1,1 +1,1 @@
-"""The command line: one file per command group."""
+"""The command line: one file per group; talks to the server through the typed client only."""

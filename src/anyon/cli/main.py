@@ -1,0 +1,57 @@
+"""``anyon``: the entry point and the options before the command."""
+
+from typing import Annotated
+
+import typer
+
+from anyon.cli import executions, images, projects, servers, tasks, tokens
+from anyon.cli.sessions import Session
+
+EPILOG = (
+    "Exit codes: 0 done, 1 error, 2 wrong usage, 3 server unreachable, 4 not found, 5 conflict, "
+    "6 not allowed, 7 something is missing, 8 unavailable, 130 interrupted."
+)
+
+app = typer.Typer(
+    name="anyon",
+    help="One long-lived development environment per project, in which coding agents work side by side.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ANYON_SERVER", help="The server's address; default: as set.", show_default=False
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ANYON_TOKEN",
+            help="A token, where the server asks for one. Better in the environment.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Keep what all commands need."""
+    ctx.obj = Session(server=server, token=token)
+
+
+servers.add_to(app)
+executions.add_to(app)
+app.add_typer(projects.app, name="project")
+app.add_typer(tasks.app, name="task")
+app.add_typer(images.app, name="image")
+app.add_typer(tokens.app, name="token")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="anyon")
