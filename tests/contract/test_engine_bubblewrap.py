@@ -12,6 +12,7 @@ class TestBubblewrap(EngineContract):
 
     @pytest.fixture
     async def engine(self, tmp_path):
+        """One that is closed after the test."""
         engine = BubblewrapEngine(tmp_path / "engine", hidden=[tmp_path])
         yield engine
         await engine.close()
@@ -22,6 +23,7 @@ class TestBubblewrapWithoutControlGroups(EngineContract):
 
     @pytest.fixture
     async def engine(self, tmp_path):
+        """One that is closed after the test."""
         engine = BubblewrapEngine(
             tmp_path / "engine", hidden=[tmp_path], control_groups=Hierarchies()
         )

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import platform
-import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -32,14 +31,12 @@ from anyon.engines.engine import (
     Stats,
     Stream,
 )
+from anyon.engines.sandbox_ends import KILLED, Meter, end
 from anyon.engines.sandbox_plans import environment
 from anyon.engines.sandbox_processes import Identity
 from anyon.engines.sandbox_trees import remove_tree
 
 T = TypeVar("T")
-_TERMINATED = 128 + signal.SIGTERM
-_KILLED = 128 + signal.SIGKILL
-_STOP_POLL = timedelta(milliseconds=10)
 
 
 class BubblewrapEngine:
@@ -66,7 +63,7 @@ class BubblewrapEngine:
         self._acts: set[asyncio.Task[Any]] = set()
         self._found: tuple[sandboxes.Tools, RootKind] | None = None
         self._no_group_reason = ""
-        self._cpu_seen: dict[Identity, float] = {}
+        self._meter = Meter()
 
     @property
     def name(self) -> str:
@@ -301,9 +298,8 @@ class BubblewrapEngine:
             assert record.first is not None
             first = record.first
             await asyncio.to_thread(self._thaw, record)
-            code = _TERMINATED if await self._terminate(first, grace) else _KILLED
-            await asyncio.to_thread(sandboxes.kill, first)
-            self._cpu_seen.pop(first, None)
+            code = await end(first, grace, self._clock)
+            self._meter.forget(first)
         if record.first is not None:
             if record.group is not None:
                 await asyncio.to_thread(record.group.remove)
@@ -313,21 +309,10 @@ class BubblewrapEngine:
                 group_version=None,
                 groups={},
                 suspended=False,
-                exit_code=_KILLED if code is None else code,
+                exit_code=KILLED if code is None else code,
             )
             self._records.write(record)
         return record
-
-    async def _terminate(self, first: Identity, grace: timedelta) -> bool:
-        """Send TERM to every program; say whether all were gone within *grace*."""
-        deadline = self._clock.monotonic() + grace.total_seconds()
-        programs = await asyncio.to_thread(sandbox_processes.programs, first.pid)
-        if grace:
-            sandbox_processes.send(signal.SIGTERM, [item.pid for item in programs])
-        while programs and self._clock.monotonic() < deadline:
-            await self._clock.sleep(_STOP_POLL)
-            programs = await asyncio.to_thread(sandbox_processes.programs, first.pid)
-        return not programs
 
     def _freeze(self, record: Record) -> Record:
         if record.group is not None:
@@ -369,7 +354,7 @@ class BubblewrapEngine:
         stopped = state is ContainerState.STOPPED
         code = record.exit_code
         if stopped and record.first is not None:
-            code = _KILLED  # it went without being asked to
+            code = KILLED  # it went without being asked to
         return ContainerInfo(
             project=record.spec.project,
             id=record.id,
@@ -385,16 +370,7 @@ class BubblewrapEngine:
         if record.group is not None:
             return record.group.stats()
         assert record.first is not None
-        first = record.first
-        found = sandbox_processes.members(first.pid)
-        # Without a group the time of ended processes is lost: the most seen is kept.
-        cpu = max(sum(item.cpu_seconds for item in found), self._cpu_seen.get(first, 0.0))
-        self._cpu_seen[first] = cpu
-        return Stats(
-            cpu_seconds=cpu,
-            memory_bytes=sum(item.memory_bytes for item in found),
-            pids=len(found),
-        )
+        return self._meter.measure(record.first)
 
 
 def _alive(record: Record) -> bool:

@@ -48,10 +48,6 @@ SHOWN_BELOW: Mapping[str, frozenset[str]] = {
 }
 """Host directories of which only the named entries are shown."""
 PATH = f"{HOME}/.local/bin:{HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-KEEPER = "echo ready; read -r go || exit 1; exec sleep 2147483647 </dev/null >/dev/null 2>&1"
-"""The sandbox's second process (the first one is bubblewrap's, which reaps): it says that all is
-set up, waits until it has been recorded (or goes, if its starter died before), and holds the
-sandbox open."""
 KEPT_CAPABILITIES = (
     *("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"),
     *("net_bind_service", "net_raw", "sys_chroot", "sys_ptrace", "audit_write", "setfcap"),
@@ -88,6 +84,18 @@ class SandboxPlan:
     files: Sequence[PurePosixPath] = ()
     mounts: Sequence[Mount] = ()
     own_user_namespace: bool = False
+
+
+def keeper(lifeline: int | None = None) -> str:
+    """Return the script of a sandbox's second process (the first is bubblewrap's, which reaps).
+
+    It says that all is set up, waits until it has been recorded (and goes if its starter died
+    before), and holds the sandbox open: for good, or until the descriptor *lifeline* ends.
+    """
+    hold = "sleep 2147483647 </dev/null"
+    if lifeline is not None:
+        hold = f"cat </proc/self/fd/{lifeline}"
+    return f"echo ready; read -r go || exit 1; exec {hold} >/dev/null 2>&1"
 
 
 def bubblewrap_arguments(plan: SandboxPlan) -> Sequence[str]:

@@ -15,6 +15,7 @@ import subprocess
 import termios
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from anyon.domain.errors import ConflictError
 from anyon.engines.engine import Channel, TerminalSize
@@ -113,7 +114,7 @@ class ProcessStream:
     async def wait(self) -> int:
         """Return the exit code; output that nobody reads is taken away so that it can come."""
         while not self._exit.done():
-            waited: set[asyncio.Future[None] | asyncio.Task[int]] = {self._exit}
+            waited: set[asyncio.Future[Any]] = {self._exit}
             if self._outputs and not self._over:
                 waited.add(self._until_readable())
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +203,8 @@ class ProcessStream:
         writable: asyncio.Future[None] = loop.create_future()
         loop.add_writer(descriptor, _settle, writable)
         try:
-            await asyncio.wait({writable, self._exit}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {writable, self._exit}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.remove_writer(descriptor)
         if not writable.done() and self._terminal is None:

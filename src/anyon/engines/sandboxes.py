@@ -18,10 +18,10 @@ from pathlib import Path
 from anyon.domain.errors import EngineFailedError, MissingError
 from anyon.engines.engine import Channel, Command
 from anyon.engines.sandbox_plans import (
-    KEEPER,
     KEPT_CAPABILITIES,
     SandboxPlan,
     bubblewrap_arguments,
+    keeper,
     split_environment,
 )
 from anyon.engines.sandbox_processes import Identity, identify, lives, send, table
@@ -110,12 +110,18 @@ def probe(tools: Tools, arguments: Sequence[str]) -> str:
 
 
 def launch(
-    tools: Tools, plan: SandboxPlan, joins: Sequence[Path], record: Callable[[Identity], None]
+    tools: Tools,
+    plan: SandboxPlan,
+    joins: Sequence[Path],
+    record: Callable[[Identity], None],
+    *,
+    lifeline: int | None = None,
 ) -> Identity:
     """Start a sandbox that outlives this process, and return its first process.
 
     *record* is called before the sandbox goes on: if this process dies before it has returned,
-    the sandbox ends by itself, so that there is never one that nobody knows of.
+    the sandbox ends by itself, so that there is never one that nobody knows of. With a *lifeline*,
+    the reading end of a pipe, it ends when the writing end closes: it does not outlive who has that.
     """
     info_out, info_in = os.pipe()
     # Through a descriptor: the first process's argv can be read inside, and names the host's paths.
@@ -137,7 +143,7 @@ def launch(
         "--",
         "sh",
         "-c",
-        KEEPER,
+        keeper(lifeline),
     ]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/"}
     try:
@@ -146,7 +152,7 @@ def launch(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(info_in, told),
+            pass_fds=(info_in, told, *(() if lifeline is None else (lifeline,))),
             env=environment,
             cwd="/",
             start_new_session=True,
@@ -213,20 +219,6 @@ def _read_until(descriptor: int, mark: bytes | None, deadline: float) -> bytes |
     return seen
 
 
-def kill(first: Identity, *, patience: float = 20.0) -> None:
-    """Kill a sandbox with everything in it, and return when it is gone."""
-    deadline = time.monotonic() + patience
-    while lives(first):
-        send(signal.SIGKILL, [first.pid])
-        if time.monotonic() > deadline:
-            raise EngineFailedError(
-                f"the sandbox's first process {first.pid} does not end",
-                code="stop_failed",
-                hint="A process may be stuck in the kernel (state D); try again.",
-            )
-        time.sleep(0.002)
-
-
 def enter(
     tools: Tools,
     first: Identity,
@@ -246,19 +238,23 @@ def enter(
     try:
         argv = [tools.shell, "-c", _ENTER, "anyon", str(len(joins)), *map(str, joins)]
         argv += [*_nsenter(tools, first.pid, parent), *inside]
-        start: Callable[..., subprocess.Popen[bytes]] = partial(
-            subprocess.Popen,
-            argv,
-            env=dict(outside),
-            cwd="/",
-            start_new_session=True,
-            pass_fds=() if parent is None else (parent,),
-        )
+
+        def start(**pipes: int) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                argv,
+                env=dict(outside),
+                cwd="/",
+                start_new_session=True,
+                pass_fds=() if parent is None else (parent,),
+                bufsize=0,
+                stdin=pipes["stdin"],
+                stdout=pipes["stdout"],
+                stderr=pipes["stderr"],
+            )
+
         if command.terminal is not None:
             return _with_terminal(first, command, start)
-        process = start(
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
+        process = start(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     finally:
         if parent is not None:
             os.close(parent)
