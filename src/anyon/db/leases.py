@@ -34,6 +34,13 @@ def valid(connection: Connection, project: ProjectId, now: datetime) -> Sequence
     return all_of(connection, Lease, query.order_by(leases.c.created_at, leases.c.id))
 
 
+def all_valid(connection: Connection, now: datetime) -> Sequence[Lease]:
+    """Return every project's leases that have not expired."""
+    return all_of(
+        connection, Lease, select(*columns(Lease, leases)).where(leases.c.expires_at > now)
+    )
+
+
 def remove_expired(connection: Connection, now: datetime) -> int:
     """Delete what has expired and say how many."""
     return connection.execute(delete(leases).where(leases.c.expires_at <= now)).rowcount

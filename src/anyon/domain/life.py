@@ -15,6 +15,7 @@ class Step(StrEnum):
     WAKE = "wake"
     FREEZE = "freeze"
     STOP = "stop"
+    SAVE = "save"
     ARCHIVE = "archive"
     DELETE = "delete"
     FAIL = "fail"
@@ -55,6 +56,10 @@ DEADLINES: Mapping[Phase, timedelta] = {
 }
 """How long a phase of transition may last before it is an error."""
 
+_ASLEEP = frozenset(
+    {Phase.FROZEN, Phase.STOPPED, Phase.STOPPED_UNSAVED, Phase.ARCHIVED, Phase.ABSENT}
+)
+
 
 def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) -> Decision | None:
     """Return the one act that brings *project* nearer its goal, or None when it is there."""
@@ -65,8 +70,9 @@ def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) ->
         late = now - project.phase_since > deadline
         return Decision(step=Step.FAIL, reason=f"{facts.phase}_deadline") if late else None
     if facts.leases:  # something is running or watched: never touch it
-        asleep = facts.phase in {Phase.FROZEN, Phase.STOPPED, Phase.ARCHIVED, Phase.ABSENT}
-        return Decision(step=Step.WAKE, reason="lease") if asleep else None
+        return Decision(step=Step.WAKE, reason="lease") if facts.phase in _ASLEEP else None
+    if facts.phase is Phase.STOPPED_UNSAVED:
+        return Decision(step=Step.SAVE, reason="unsaved")
     if project.goal is Goal.STOPPED and facts.phase in {Phase.RUNNING, Phase.FROZEN}:
         return Decision(step=Step.STOP, reason="stop_requested")
     return _step_down(facts.phase, now - project.last_active_at, tiers)

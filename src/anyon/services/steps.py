@@ -1,0 +1,142 @@
+"""Stepping a project down, waking it for a lease, and repairing what the record says of it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from anyon.clock import Clock
+from anyon.db import events as event_rows
+from anyon.db import leases as lease_rows
+from anyon.db import projects as project_rows
+from anyon.db.databases import Database
+from anyon.domain.entities import Project
+from anyon.domain.errors import AnyonError
+from anyon.domain.ids import ProjectId
+from anyon.domain.life import Decision, Facts, Step, Tiers, next_step
+from anyon.domain.repairs import Repair, repair
+from anyon.domain.states import ExitReason, Phase
+from anyon.engines.engine import ContainerState, Engine
+from anyon.processes.processes import Processes
+from anyon.services.containers import Containers
+from anyon.services.savers import Saver
+
+log = structlog.get_logger(__name__)
+
+SEEN: Mapping[ContainerState | None, Phase] = {
+    ContainerState.RUNNING: Phase.RUNNING,
+    ContainerState.FROZEN: Phase.FROZEN,
+    ContainerState.STOPPED: Phase.STOPPED,
+    None: Phase.ABSENT,
+}
+
+
+class Steps:
+    """Carries out one project's next step, under its lock: observe, repair, decide, act, record.
+
+    New work takes its lease before it asks for the container, and asks under the same lock; so
+    either the lease is seen here and nothing happens, or the work comes after the step and wakes
+    the project again.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        engine: Engine,
+        processes: Processes,
+        containers: Containers,
+        saver: Saver,
+        clock: Clock,
+        tiers: Tiers,
+        grace: timedelta,
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._processes = processes
+        self._containers = containers
+        self._saver = saver
+        self._clock = clock
+        self._tiers = tiers
+        self._grace = grace
+
+    async def take(self, project_id: ProjectId) -> Decision | None:
+        """Bring one project's record to what is seen and carry out its next step, if there is one."""
+        async with self._containers.lock(project_id):
+            project = await self._db.read(project_rows.find, project_id)
+            if project is None or project.deleted_at is not None:
+                return None
+            project = await self._repaired(project)
+            leases = await self._db.read(lease_rows.valid, project_id, self._clock.now())
+            facts = Facts(phase=project.phase, leases=leases)
+            decision = next_step(project, facts=facts, tiers=self._tiers, now=self._clock.now())
+            if decision is not None and decision.step is not Step.WAKE:
+                await self._carry_out(project, decision)
+        if decision is not None and decision.step is Step.WAKE:
+            await self._containers.ensure(project)  # takes the lock itself, like any work
+        return decision
+
+    async def _repaired(self, project: Project) -> Project:
+        info = await self._engine.inspect(project.id)
+        found = repair(project.phase, SEEN[info.state if info else None])
+        if found is None:
+            return project
+        if found.ended is not None:
+            await self._end_processes(project, found)
+        await self._containers.record(project.id, found.phase, reason=found.reason)
+        log.info("project.repaired", project=project.id, phase=found.phase, reason=found.reason)
+        return await self._db.read(project_rows.find, project.id) or project
+
+    async def _end_processes(self, project: Project, found: Repair) -> None:
+        if found.ended is not None:
+            await self._processes.container_stopped(project.id, found.ended)
+
+    async def _carry_out(self, project: Project, decision: Decision) -> None:
+        match decision.step:
+            case Step.FREEZE:
+                await self._engine.freeze(project.id)
+                await self._containers.record(project.id, Phase.FROZEN, reason=decision.reason)
+            case Step.STOP:
+                await self._stop(project, decision.reason)
+            case Step.SAVE:
+                await self._save_stopped(project)
+            case Step.FAIL:
+                await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
+            case _:
+                log.warning("step.not_carried_out", project=project.id, step=decision.step)
+
+    async def _stop(self, project: Project, reason: str) -> None:
+        """End what runs, stop the container, save, and only then say that it is stopped."""
+        await self._containers.record(project.id, Phase.STOPPING, reason=reason)
+        await self._engine.thaw(project.id)
+        await self._end_running(project.id)
+        await self._engine.stop(project.id, grace=self._grace)
+        await self._processes.container_stopped(project.id, ExitReason.CONTAINER_STOPPED)
+        await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason=reason)
+        await self._save_stopped(project)
+
+    async def _end_running(self, project_id: ProjectId) -> None:
+        for state in await self._processes.list(project_id):
+            if state.exit is None:
+                await self._processes.kill(
+                    project_id, state.id, reason=ExitReason.CONTAINER_STOPPED, grace=self._grace
+                )
+
+    async def _save_stopped(self, project: Project) -> None:
+        try:
+            await self._saver.save(project, reason="stop")
+        except AnyonError as error:
+            # The files stay where they are; the phase shows it, and the next tick tries again.
+            log.warning("project.save_failed", project=project.id, code=error.code)
+            await self._db.write(self._note_failure, project.id, error)
+            return
+        await self._containers.record(project.id, Phase.STOPPED, reason="saved")
+
+    def _note_failure(
+        self, connection: Connection, project_id: ProjectId, error: AnyonError
+    ) -> None:
+        now = self._clock.now()
+        event_rows.add(
+            connection, project_id, "save.failed", now, reason=error.code, detail=error.message
+        )
