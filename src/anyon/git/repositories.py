@@ -1,0 +1,118 @@
+"""The repositories of all projects: each method is one operation of its noun's module."""
+
+import weakref
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from anyon.domain.ids import AttemptId, ProjectId
+from anyon.domain.layout import WORKSPACE
+from anyon.git import branches, commits, diffs, merges, origins, rebases, saves, worktrees
+from anyon.git.commands import Commands, Runs
+from anyon.git.repository import Branch, BranchStatus, FileDiff, SavedWork
+
+
+class GitRepositories:
+    """Repositories whose git runs inside each project's container, by way of ``Processes``."""
+
+    def __init__(self, processes: Runs) -> None:
+        self._processes = processes
+        # Kept as long as somebody holds one, so that all share the lock of its writers.
+        self._known: weakref.WeakValueDictionary[ProjectId, GitRepository] = (
+            weakref.WeakValueDictionary()
+        )
+
+    def of(self, project: ProjectId) -> "GitRepository":
+        """Return the project's repository; nothing is touched yet."""
+        found = self._known.get(project)
+        if found is None:
+            found = self._known[project] = GitRepository(Commands(self._processes, project))
+        return found
+
+
+class GitRepository:
+    """One project's repository; the promises are those of ``Repository``."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def check_git(self) -> tuple[int, int]:
+        """Return git's (major, minor) inside."""
+        return await origins.check_git(self._commands)
+
+    async def init(self) -> None:
+        """Make a new repository."""
+        await origins.init(self._commands)
+
+    async def clone(self, url: str) -> None:
+        """Clone *url* into the empty workspace."""
+        await origins.clone(self._commands, url)
+
+    async def prepare_imported(self) -> None:
+        """Make an existing repository ready."""
+        await origins.prepare_imported(self._commands)
+
+    async def branches(self) -> Sequence[Branch]:
+        """Return all branches."""
+        return await branches.branches(self._commands)
+
+    async def current_branch(self) -> str:
+        """Return the branch that the workspace has checked out."""
+        return await branches.current_branch(self._commands)
+
+    async def head(self, worktree: PurePosixPath | None = None) -> str:
+        """Return the commit at HEAD."""
+        return await branches.head(self._commands, worktree or WORKSPACE)
+
+    async def add_worktree(
+        self, attempt: AttemptId, *, branch: str, base: str, copy_files: Sequence[str] = ()
+    ) -> PurePosixPath:
+        """Make a branch and its worktree."""
+        return await worktrees.add_worktree(
+            self._commands, attempt, branch=branch, base=base, copy_files=copy_files
+        )
+
+    async def remove_worktree(
+        self, attempt: AttemptId, worktree: PurePosixPath, *, branch: str, target: str
+    ) -> SavedWork | None:
+        """Remove a worktree and its branch, saving what would be lost."""
+        return await saves.remove_worktree(
+            self._commands, attempt, worktree, branch=branch, target=target
+        )
+
+    async def commit_all(self, worktree: PurePosixPath, message: str) -> str | None:
+        """Commit everything."""
+        return await commits.commit_all(self._commands, worktree, message)
+
+    async def diff(
+        self, worktree: PurePosixPath, *, base: str, with_contents: bool = True
+    ) -> Sequence[FileDiff]:
+        """Return the change from the merge base to the worktree."""
+        return await diffs.diff(self._commands, worktree, base=base, with_contents=with_contents)
+
+    async def diff_of_commit(self, commit: str) -> Sequence[FileDiff]:
+        """Return one commit's own change."""
+        return await diffs.diff_of_commit(self._commands, commit)
+
+    async def status(self, worktree: PurePosixPath, *, target: str) -> BranchStatus:
+        """Return how the worktree's branch stands."""
+        return await branches.status(self._commands, worktree, target=target)
+
+    async def squash_merge(
+        self, worktree: PurePosixPath, *, branch: str, target: str, message: str
+    ) -> str:
+        """Put the branch's change as one commit on the target."""
+        return await merges.squash_merge(
+            self._commands, worktree, branch=branch, target=target, message=message
+        )
+
+    async def rebase(self, worktree: PurePosixPath, *, target: str) -> str:
+        """Rebase the branch onto the target."""
+        return await rebases.rebase(self._commands, worktree, target=target)
+
+    async def saved_work(self) -> Sequence[SavedWork]:
+        """Return what cleanups have saved."""
+        return await saves.saved_work(self._commands)
+
+    async def restore_saved(self, ref: str, branch: str) -> None:
+        """Make a branch at saved work."""
+        await saves.restore_saved(self._commands, ref, branch)
