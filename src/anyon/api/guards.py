@@ -8,6 +8,7 @@ rebound to 127.0.0.1 (Host). The decision is a pure function of the headers.
 import asyncio
 import ipaddress
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -56,16 +57,13 @@ class Hosts:
         return name in self.names or (self.any_address and _is_address(name))
 
 
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?")
+
+
 def _name_of(host: str) -> str | None:
     """Return the name in ``name``, ``name:port`` or ``[address]:port``; None if it is neither."""
-    text = host.strip().lower()
-    if text.startswith("["):
-        name, _, rest = text[1:].partition("]")
-        rest = rest.removeprefix(":") if rest.startswith(":") else rest or "0"
-    else:
-        name, _, rest = text.partition(":")
-        rest = rest or "0"
-    return name.removesuffix(".") if name and rest.isascii() and rest.isdigit() else None
+    match = _HOST.fullmatch(host.strip().lower())
+    return (match[1] or match[2]).removesuffix(".") if match else None
 
 
 def _is_address(name: str) -> bool:

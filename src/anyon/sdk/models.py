@@ -1,10 +1,20 @@
 """The wire's shapes: what the server answers. Keys are always present; times are RFC 3339 in UTC."""
 
+import base64
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 T = TypeVar("T")
@@ -41,6 +51,19 @@ Phase = Literal[
 DiffChangeKind = Literal["added", "deleted", "modified", "renamed", "copied", "permissionChange"]
 ConflictOp = Literal["rebase", "merge", "cherry_pick", "revert"]
 Channel = Literal["stdout", "stderr"]
+
+
+def _bytes_of(value: bytes | str) -> bytes:
+    return base64.b64decode(value, validate=True) if isinstance(value, str) else value
+
+
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_bytes_of),
+    PlainSerializer(lambda data: base64.b64encode(data).decode(), when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+"""Raw bytes; on the wire standard base64."""
 
 
 class Model(BaseModel):
@@ -244,13 +267,11 @@ class OutputChunk(Model):
     over and this was the last of what it wrote.
     """
 
-    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", frozen=True)
-
     channel: Channel
     offset: int
     next_offset: int
     dropped_bytes: int
-    data: bytes
+    data: Base64
     finished: bool
 
 

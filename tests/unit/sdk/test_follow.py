@@ -1,0 +1,90 @@
+"""Following a process over connections that break."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from anyon.sdk.clients import Client
+from anyon.sdk.errors import ApiError, UnreachableError
+
+OUTPUT = b"0123456789" * 10
+PROCESS = "00000000-0000-4000-8000-00000000000a"
+
+
+def event(start: int, end: int) -> bytes:
+    """Return one output event."""
+    data = {
+        "channel": "stdout",
+        "offset": start,
+        "next_offset": end,
+        "dropped_bytes": 0,
+        "data": base64.b64encode(OUTPUT[start:end]).decode(),
+        "finished": False,
+    }
+    return f"id: {end}.0\nevent: output\ndata: {json.dumps(data)}\n\n".encode()
+
+
+class BrokenServer(httpx.AsyncBaseTransport):
+    """Serves the output from the cursor on, and breaks each connection after one piece."""
+
+    def __init__(self) -> None:
+        self.cursors: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one connection."""
+        self.cursors.append(request.headers["last-event-id"])
+        start = int(self.cursors[-1].split(".")[0])
+
+        async def body() -> AsyncIterator[bytes]:
+            if start >= len(OUTPUT):
+                yield b"event: exit\ndata: {}\n\n"
+                return
+            yield event(start, start + 40 if start < 80 else len(OUTPUT))
+            # Half an event, then the connection is gone.
+            yield b"id: 9999.0\nevent: output\nda"
+            raise httpx.ReadError("connection reset")
+
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=body())
+
+
+async def test_every_byte_comes_once_over_broken_connections() -> None:
+    """After each break the client goes on at the offset that it has reached, and no byte is lost."""
+    server = BrokenServer()
+    async with Client("http://server", transport=server) as client:
+        got = b"".join([chunk.data async for chunk in client.processes.follow(PROCESS)])
+    assert got == OUTPUT
+    assert server.cursors == ["0.0", "40.0", "80.0", "100.0"]
+
+
+async def test_patience_ends() -> None:
+    """A server that stays away is told, not waited for for ever."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    async with Client("http://server", transport=httpx.MockTransport(refuse)) as client:
+        with pytest.raises(UnreachableError):
+            async for _ in client.processes.follow(PROCESS, patience=0):
+                pass
+
+
+async def test_an_error_carries_code_and_hint() -> None:
+    """What the server tells arrives whole; what is no envelope is told as it is."""
+    told = {
+        "success": False,
+        "data": None,
+        "message": "no",
+        "error_data": {"code": "c", "hint": "h"},
+    }
+    answers = iter([httpx.Response(409, json=told), httpx.Response(502, text="<html>bad gateway")])
+    transport = httpx.MockTransport(lambda _: next(answers))
+    async with Client("http://server", transport=transport) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.health()
+        assert (caught.value.status, caught.value.code, caught.value.hint) == (409, "c", "h")
+        with pytest.raises(ApiError) as caught:
+            await client.health()
+        assert (caught.value.status, caught.value.code) == (502, "http_502")
