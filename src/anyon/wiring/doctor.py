@@ -1,0 +1,119 @@
+"""What ``anyon doctor`` looks at: what is there, what is missing, and how to get it."""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from anyon.config import Settings
+from anyon.domain.errors import AnyonError
+from anyon.engines.engine import Engine
+from anyon.wiring import engines
+
+_FREE_WANTED = 5 * 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was examined. ``needed`` says that Anyon cannot work as set without it."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+    needed: bool = False
+
+
+async def examine(settings: Settings) -> Sequence[Finding]:
+    """Look at everything; never raises for what is missing."""
+    return [
+        _python(),
+        _home(settings),
+        _disk(settings),
+        _port(settings),
+        await _engine("bubblewrap", lambda: engines.bubblewrap(settings), settings),
+        await _engine("docker", lambda: engines.docker(settings), settings),
+        _af_alg(),
+        _mmdebstrap(),
+        await _chosen(settings),
+    ]
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(name="python", ok=sys.version_info >= (3, 11), detail=version, needed=True)
+
+
+def _home(settings: Settings) -> Finding:
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    ok = os.access(place, os.W_OK)
+    hint = "" if ok else f"make {settings.home} writable for this user, or set ANYON_HOME"
+    return Finding(name="home", ok=ok, detail=str(settings.home), hint=hint, needed=True)
+
+
+def _disk(settings: Settings) -> Finding:
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    hint = "" if free >= _FREE_WANTED else "free some space: projects and their packages need it"
+    return Finding(
+        name="disk", ok=free >= _FREE_WANTED, detail=f"{free / 2**30:.1f} GiB free", hint=hint
+    )
+
+
+def _port(settings: Settings) -> Finding:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        hint = "a server may be running already; else set ANYON_PORT to a free one"
+        detail = f"{settings.host}:{settings.port}: {error.strerror}"
+        return Finding(name="port", ok=False, detail=detail, hint=hint)
+    return Finding(name="port", ok=True, detail=f"{settings.host}:{settings.port} is free")
+
+
+async def _engine(name: str, make: Callable[[], Engine], settings: Settings) -> Finding:
+    needed = settings.engine == name
+    try:
+        engine = make()
+        try:
+            health = await engine.health()
+        finally:
+            await engine.close()
+    except AnyonError as error:
+        return Finding(name=name, ok=False, detail=error.message, hint=error.hint, needed=needed)
+    facts = ", ".join(f"{key}: {value}" for key, value in health.detail.items())
+    return Finding(name=name, ok=True, detail=f"{health.version} ({facts})", needed=needed)
+
+
+async def _chosen(settings: Settings) -> Finding:
+    try:
+        engine = await engines.choose(settings)
+    except AnyonError as error:
+        return Finding(name="engine", ok=False, detail=error.message, hint=error.hint, needed=True)
+    await engine.close()
+    detail = f"{engine.name} (setting: {settings.engine})"
+    return Finding(name="engine", ok=True, detail=detail, needed=True)
+
+
+def _af_alg() -> Finding:
+    """CVE-2026-31431 needs AF_ALG sockets; version numbers of fixed kernels disagree, so probe."""
+    try:
+        socket.socket(getattr(socket, "AF_ALG", 38), socket.SOCK_SEQPACKET).close()
+    except OSError:
+        return Finding(name="af_alg", ok=True, detail="the kernel offers no AF_ALG sockets")
+    hint = "for tenants that do not trust each other use docker_runtime runsc or kata"
+    return Finding(name="af_alg", ok=False, detail="AF_ALG sockets are offered", hint=hint)
+
+
+def _mmdebstrap() -> Finding:
+    found = shutil.which("mmdebstrap")
+    hint = "" if found else "apt-get install mmdebstrap (only for `anyon image build`)"
+    return Finding(name="mmdebstrap", ok=bool(found), detail=found or "not installed", hint=hint)
