@@ -58,11 +58,6 @@ def find(connection: Connection, project: ProjectId) -> Project | None:
     return one_of(connection, Project, _ALL.where(projects.c.id == project))
 
 
-def with_phase(connection: Connection, *phases: Phase) -> Sequence[Project]:
-    """Return everybody's projects in one of *phases*, tombstones too."""
-    return all_of(connection, Project, _ALL.where(projects.c.phase.in_(phases)))
-
-
 def change(
     connection: Connection, user: UserId, project: ProjectId, changes: dict[str, Any]
 ) -> bool:
@@ -157,10 +152,11 @@ def keep(connection: Connection, server: str, taken: Sequence[ProjectId], until:
     )
 
 
-def let_go(connection: Connection, server: str) -> None:
-    """Give back everything that *server* has taken."""
-    connection.execute(
-        update(projects)
-        .where(projects.c.server_id == server)
-        .values(server_id=None, server_until=None)
-    )
+def of_server(connection: Connection, server: str) -> Sequence[Project]:
+    """Return all projects, tombstones too, that *server* was the last to act on."""
+    return all_of(connection, Project, _ALL.where(projects.c.server_id == server))
+
+
+def living(connection: Connection) -> Sequence[Project]:
+    """Return all projects that were not deleted, whoever's they are: for the server's own loops only."""
+    return all_of(connection, Project, _ALL.where(projects.c.deleted_at.is_(None)))

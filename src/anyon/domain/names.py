@@ -1,9 +1,9 @@
-"""What people call things, checked before anything is done; and names made from theirs."""
+"""What people call things, checked before anything is done."""
 
+import re
 import unicodedata
 
 from anyon.domain.errors import InvalidInputError
-from anyon.domain.ids import AttemptId
 
 NAME_LIMIT = 100
 """Characters in a project's name."""
@@ -15,6 +15,7 @@ TEXT_LIMIT = 1024 * 1024
 """Bytes in a description or a prompt."""
 SCRIPT_LIMIT = 64 * 1024
 """Bytes in a script: it has to fit into one argument of a program."""
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _JOINER = "\u200d"
 
 
@@ -28,6 +29,24 @@ def project_name(raw: str) -> str:
             code="name_path_like",
             hint="Leave out slashes; the directory is chosen by Anyon.",
         )
+    return name
+
+
+def image(raw: str) -> str:
+    """Return *raw* if it can be the reference of an image."""
+    if not _IMAGE.fullmatch(raw):
+        raise InvalidInputError(
+            f"{raw[:100]!r} is not the name of an image",
+            code="bad_image_name",
+            hint="Such as debian:12 or registry.example/team/image:tag.",
+        )
+    return raw
+
+
+def token_name(raw: str) -> str:
+    """Return *raw* without blanks around it, if it can name a token."""
+    name = raw.strip()
+    _check_line(name, "name", limit=NAME_LIMIT, what="a token's name")
     return name
 
 
@@ -61,18 +80,6 @@ def script(raw: str | None, what: str) -> str | None:
     if raw is None or not raw.strip():
         return None
     return text(raw, what, limit=SCRIPT_LIMIT)
-
-
-def branch(attempt: AttemptId, title: str) -> str:
-    """Return the branch of an attempt: safe for git, shells and file systems, told apart by the id.
-
-    Letters outside ASCII are reduced to their base letters where they have one and left out
-    otherwise; a title of which nothing stays is replaced by more of the id.
-    """
-    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    words = "".join(c if c.isalnum() else " " for c in plain).split()
-    slug = "-".join(words)[:40].strip("-")
-    return f"anyon/{attempt[:13]}-{slug}" if slug else f"anyon/{attempt}"
 
 
 def _check_line(line: str, field: str, *, limit: int, what: str) -> None:

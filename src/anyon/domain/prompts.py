@@ -1,11 +1,14 @@
 """What an agent is told, and what a commit of its work says."""
 
 
-def of_task(title: str, description: str | None) -> str:
-    """Return the prompt of a task: its title, and its description if there is one."""
+def of_task(title: str, description: str | None, *, takes_title: bool = True) -> str:
+    """Return the prompt of a task: its title, and its description if there is one.
+
+    Where the agent's prompt is a script (not *takes_title*) the description stands alone.
+    """
     if description is None or not description.strip():
         return title
-    return f"{title}\n\n{description}"
+    return f"{title}\n\n{description}" if takes_title else description
 
 
 def commit_message(title: str, description: str | None = None) -> str:

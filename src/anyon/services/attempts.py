@@ -1,12 +1,40 @@
 """Use cases on attempts: start, follow up, stop, look at, merge, rebase, clean."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import PurePosixPath
 
+import structlog
+from sqlalchemy import Connection
+
+from anyon.clock import Clock
+from anyon.db import attempts as attempt_rows
+from anyon.db import merges as merge_rows
+from anyon.db import processes as process_rows
+from anyon.db import projects as project_rows
+from anyon.db import tasks as task_rows
+from anyon.db.databases import Database
+from anyon.domain import actions, names, prompts
 from anyon.domain.actors import Actor
-from anyon.domain.entities import Attempt, Merge, Process
-from anyon.domain.ids import AttemptId, TaskId
-from anyon.git.repository import BranchStatus, FileDiff
+from anyon.domain.entities import Attempt, Merge, Process, Project, Task
+from anyon.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from anyon.domain.ids import AttemptId, ProjectId, TaskId, UserId, new_id
+from anyon.domain.states import RunReason, TaskStatus
+from anyon.git.names import branch_for
+from anyon.git.repository import BranchStatus, FileDiff, Repositories, Repository
+from anyon.services.chains import new_process
+from anyon.services.containers import Containers
+from anyon.services.feed import Change, Feed, Kind
+from anyon.services.launches import Launches, Profile
+from anyon.services.runs import Runs
+from anyon.services.supervisors import Supervisor
+
+log = structlog.get_logger(__name__)
+PREFIX = "anyon"
+"""What the branches of attempts begin with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +46,50 @@ class AttemptStatus:
     merges: Sequence[Merge]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An attempt that the actor may see, with what it belongs to."""
+
+    attempt: Attempt
+    task: Task
+    project: Project
+
+    @property
+    def worktree(self) -> PurePosixPath:
+        """Its path inside; ConflictError (``worktree_deleted``) when it is gone."""
+        if self.attempt.worktree is None or self.attempt.worktree_deleted:
+            raise ConflictError(
+                "the attempt's worktree is gone",
+                code="worktree_deleted",
+                hint="Start a new attempt.",
+            )
+        return PurePosixPath(self.attempt.worktree)
+
+
 class Attempts:
     """What users do with attempts. A foreign or unknown id is NotFoundError (``attempt_unknown``)."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        containers: Containers,
+        repositories: Repositories,
+        launches: Launches,
+        runs: Runs,
+        feed: Feed,
+        clock: Clock,
+        supervisor: Supervisor,
+    ) -> None:
+        self._db = db
+        self._containers = containers
+        self._repositories = repositories
+        self._launches = launches
+        self._runs = runs
+        self._feed = feed
+        self._clock = clock
+        self._supervisor = supervisor
+        self._locks: dict[AttemptId, asyncio.Lock] = {}
 
     async def start(
         self,
@@ -36,58 +106,317 @@ class Attempts:
         NotFoundError ``branch_unknown``; InvalidInputError ``agent_unknown``, ``variant_unknown``;
         ConflictError ``attempt_running`` when the task has an attempt that is not over.
         """
-        raise NotImplementedError
+        task, project = await self._db.read(_task, actor.user_id, task_id)
+        profile = self._launches.profile(project, agent, variant)
+        self._launches.secrets(profile.agent)
+        work = self._start(task, project, profile, base_branch)
+        return await self._supervisor.finish(work, name=f"start of an attempt at {task_id}")
+
+    async def _start(
+        self, task: Task, project: Project, profile: Profile, base: str | None
+    ) -> Attempt:
+        attempt_id = AttemptId(new_id())
+        async with self._containers.awake(project, holder=attempt_id, reason="attempt"):
+            await self._launches.check_program(project, profile.agent)
+            base = base or await self._repositories.of(project.id).current_branch()
+            now = self._clock.now()
+            attempt = Attempt(
+                id=attempt_id,
+                task_id=task.id,
+                project_id=project.id,
+                branch=branch_for(PREFIX, attempt_id, task.title, width=8),
+                target_branch=base,
+                agent=profile.agent.name,
+                variant=profile.variant,
+                created_at=now,
+                updated_at=now,
+            )
+            first = new_process(project.id, attempt.id, _chain(task, project, profile), now)
+            await self._db.write(_claim, attempt, first, now)
+            try:
+                worktree = await self._launches.worktree(project, attempt)
+            except Exception:
+                await self._db.write(_unclaim, attempt, task.status, self._clock.now())
+                raise
+            self._publish(attempt)
+            self._runs.begin(first)
+            self._runs.publish(first)
+            log.info("attempt.started", attempt=attempt.id, agent=attempt.agent)
+            return replace(attempt, worktree=str(worktree))
 
     async def list(self, actor: Actor, task_id: TaskId) -> Sequence[Attempt]:
-        """Return the task's attempts, newest first."""
-        raise NotImplementedError
+        """Return the task's attempts, newest first; NotFoundError (``task_unknown``)."""
+        await self._db.read(_task, actor.user_id, task_id)
+        return await self._db.read(attempt_rows.of_task, actor.user_id, task_id)
 
-    async def list_of_project(self, actor: Actor, project_id: str) -> Sequence[Attempt]:
+    async def list_of_project(self, actor: Actor, project_id: ProjectId) -> Sequence[Attempt]:
         """Return all attempts of a project, newest first."""
-        raise NotImplementedError
+        return await self._db.read(attempt_rows.of_project, actor.user_id, project_id)
 
     async def get(self, actor: Actor, attempt_id: AttemptId) -> Attempt:
         """Return one attempt."""
-        raise NotImplementedError
+        return (await self._found(actor, attempt_id)).attempt
 
     async def processes(self, actor: Actor, attempt_id: AttemptId) -> Sequence[Process]:
         """Return the attempt's processes, oldest first."""
-        raise NotImplementedError
+        await self._found(actor, attempt_id)
+        return await self._db.read(process_rows.of_attempt, actor.user_id, attempt_id)
 
     async def follow_up(
         self, actor: Actor, attempt_id: AttemptId, prompt: str, variant: str | None = None
     ) -> Process:
         """Let the agent go on with *prompt* in its session; the chain is agent, cleanup, commit.
 
-        ConflictError ``attempt_running``, ``worktree_deleted``; InvalidInputError ``prompt_empty``.
+        ConflictError ``attempt_running``, ``worktree_deleted``; InvalidInputError ``prompt_empty``,
+        ``too_long``; MissingError ``agent_missing``, ``key_missing``.
         """
-        raise NotImplementedError
+        if not names.text(prompt, "the prompt").strip():
+            raise InvalidInputError("the prompt is empty", code="prompt_empty")
+        found = await self._found(actor, attempt_id)
+        _ = found.worktree
+        attempt, project = found.attempt, found.project
+        profile = self._launches.profile(project, attempt.agent, variant or attempt.variant)
+        self._launches.secrets(profile.agent)
+        work = self._follow_up(found, profile, prompt)
+        return await self._supervisor.finish(work, name=f"follow-up of {attempt_id}")
+
+    async def _follow_up(self, found: _Found, profile: Profile, prompt: str) -> Process:
+        attempt, project = found.attempt, found.project
+        async with self._containers.awake(project, holder=attempt.id, reason="attempt"):
+            await self._launches.check_program(project, profile.agent)
+            session = await self._db.read(_session, attempt)
+            action = actions.agent(
+                prompt,
+                profile.agent.name,
+                profile.variant,
+                session_id=session,
+                then=_cleanup(project),
+            )
+            now = self._clock.now()
+            process = new_process(project.id, attempt.id, action, now)
+            await self._db.write(_claim_more, attempt, process, now)
+            self._runs.begin(process)
+            self._runs.publish(process)
+            return process
 
     async def stop(self, actor: Actor, attempt_id: AttemptId) -> None:
         """End what runs of the attempt, whole trees; what was changed is committed. Repeats are harmless."""
-        raise NotImplementedError
+        await self._found(actor, attempt_id)
+        await self._supervisor.finish(self._stop(attempt_id), name=f"end of {attempt_id}")
+
+    async def _stop(self, attempt_id: AttemptId) -> None:
+        # A process that ends of itself just then may still be followed by the next of its chain.
+        while running := await self._db.read(process_rows.open_ones, attempt=attempt_id):
+            for process in running:
+                if self._runs.find(process.id) is None:
+                    raise ConflictError(
+                        "the attempt is carried by another server, or about to be taken up",
+                        code="attempt_not_carried",
+                        hint="Try again in a moment.",
+                    )
+                await self._runs.stop(process)
 
     async def diff(
         self, actor: Actor, attempt_id: AttemptId, *, with_contents: bool = True
     ) -> Sequence[FileDiff]:
         """Return the change against the target branch, untracked files too; after a merge, the merge's."""
-        raise NotImplementedError
+        found = await self._found(actor, attempt_id)
+        attempt = found.attempt
+        await self._containers.look(found.project)
+        repository = self._repositories.of(attempt.project_id)
+        if attempt.worktree_deleted or attempt.worktree is None:
+            commit = attempt.merge_commit
+            return [] if commit is None else await repository.diff_of_commit(commit)
+        worktree, target = found.worktree, attempt.target_branch
+        if attempt.merge_commit is not None:
+            status = await repository.status(worktree, target=target)
+            if not (status.ahead or status.uncommitted or status.untracked):
+                return await repository.diff_of_commit(attempt.merge_commit)
+        return await repository.diff(worktree, base=target, with_contents=with_contents)
 
     async def status(self, actor: Actor, attempt_id: AttemptId) -> AttemptStatus:
         """Return how the branch stands against its target, and the merges, newest first."""
-        raise NotImplementedError
+        found = await self._found(actor, attempt_id)
+        attempt = found.attempt
+        branch: BranchStatus | None = None
+        if attempt.worktree is not None and not attempt.worktree_deleted:
+            await self._containers.look(found.project)
+            repository = self._repositories.of(attempt.project_id)
+            branch = await repository.status(found.worktree, target=attempt.target_branch)
+        merges = await self._db.read(merge_rows.of_attempt, actor.user_id, attempt_id)
+        return AttemptStatus(target_branch=attempt.target_branch, branch=branch, merges=merges)
 
     async def merge(self, actor: Actor, attempt_id: AttemptId) -> str:
         """Squash the branch onto its target and return the commit; the task is done.
 
-        ConflictError: ``attempt_running``, ``merge_conflict``, ``target_dirty``, ``nothing_to_merge``.
+        ConflictError: ``attempt_running``, ``merge_conflict``, ``target_dirty``, ``worktree_deleted``.
         """
-        raise NotImplementedError
+        found = await self._found(actor, attempt_id)
+        work = self._merge(found, found.worktree)
+        return await self._supervisor.finish(work, name=f"merge of {attempt_id}")
+
+    async def _merge(self, found: _Found, worktree: PurePosixPath) -> str:
+        attempt, task = found.attempt, found.task
+        async with self._quiet(found) as repository:
+            await repository.commit_all(worktree, prompts.commit_message(task.title))
+            commit = await repository.squash_merge(
+                worktree,
+                branch=attempt.branch,
+                target=attempt.target_branch,
+                message=prompts.commit_message(task.title, task.description),
+            )
+            merge = Merge(
+                id=new_id(),
+                attempt_id=attempt.id,
+                commit=commit,
+                target_branch=attempt.target_branch,
+                created_at=self._clock.now(),
+            )
+            await self._db.write(_record_merge, attempt, merge)
+        self._publish(attempt)
+        log.info("attempt.merged", attempt=attempt.id, commit=commit)
+        return commit
 
     async def rebase(self, actor: Actor, attempt_id: AttemptId, target: str | None = None) -> str:
-        """Rebase onto *target* (default: its target branch; else it becomes that) and return the new head."""
-        raise NotImplementedError
+        """Rebase onto *target* (default: its target branch; else it becomes that) and return the new head.
+
+        ConflictError: ``attempt_running``, ``merge_conflict``, ``worktree_deleted``.
+        """
+        found = await self._found(actor, attempt_id)
+        work = self._rebase(found, found.worktree, target or found.attempt.target_branch)
+        return await self._supervisor.finish(work, name=f"rebase of {attempt_id}")
+
+    async def _rebase(self, found: _Found, worktree: PurePosixPath, target: str) -> str:
+        async with self._quiet(found) as repository:
+            await repository.commit_all(worktree, prompts.commit_message(found.task.title))
+            head = await repository.rebase(worktree, target=target)
+            changes = {"target_branch": target, "updated_at": self._clock.now()}
+            await self._db.write(attempt_rows.change, found.attempt.id, changes)
+        self._publish(found.attempt)
+        return head
 
     async def delete_worktree(self, actor: Actor, attempt_id: AttemptId) -> None:
-        """Remove worktree and branch; work that is not merged is saved to a hidden ref first."""
-        raise NotImplementedError
+        """Remove worktree and branch; work that is not merged is saved to a hidden ref first. Repeats are harmless.
+
+        ConflictError: ``attempt_running``.
+        """
+        found = await self._found(actor, attempt_id)
+        if found.attempt.worktree is not None and not found.attempt.worktree_deleted:
+            work = self._delete_worktree(found, found.worktree)
+            await self._supervisor.finish(work, name=f"cleanup of {attempt_id}")
+
+    async def _delete_worktree(self, found: _Found, worktree: PurePosixPath) -> None:
+        attempt = found.attempt
+        async with self._quiet(found) as repository:
+            saved = await repository.remove_worktree(
+                attempt.id, worktree, branch=attempt.branch, target=attempt.target_branch
+            )
+            changes = {
+                "worktree_deleted": True,
+                "saved_ref": None if saved is None else saved.ref,
+                "updated_at": self._clock.now(),
+            }
+            await self._db.write(attempt_rows.change, attempt.id, changes)
+        self._publish(attempt)
+
+    @asynccontextmanager
+    async def _quiet(self, found: _Found) -> AsyncIterator[Repository]:
+        """Hold the container and the attempt for work on its branch: no process of it may run."""
+        attempt = found.attempt
+        hold = self._containers.awake(found.project, holder=attempt.id, reason="branch")
+        async with self._locks.setdefault(attempt.id, asyncio.Lock()), hold:
+            if await self._db.read(process_rows.open_ones, attempt=attempt.id):
+                raise _running()
+            yield self._repositories.of(attempt.project_id)
+
+    async def _found(self, actor: Actor, attempt_id: AttemptId) -> _Found:
+        return await self._db.read(_find, actor.user_id, attempt_id)
+
+    def _publish(self, attempt: Attempt) -> None:
+        self._feed.publish(
+            Change(
+                kind=Kind.ATTEMPT,
+                id=attempt.id,
+                project_id=attempt.project_id,
+                attempt_id=attempt.id,
+            )
+        )
+
+
+def _chain(task: Task, project: Project, profile: Profile) -> actions.Action:
+    prompt = prompts.of_task(task.title, task.description, takes_title=profile.agent.takes_title)
+    chain = actions.agent(prompt, profile.agent.name, profile.variant, then=_cleanup(project))
+    if project.setup_script is not None and project.setup_completed_at is None:
+        chain = actions.script(project.setup_script, RunReason.SETUPSCRIPT, chain)
+    return chain
+
+
+def _cleanup(project: Project) -> actions.Action | None:
+    if project.cleanup_script is None:
+        return None
+    return actions.script(project.cleanup_script, RunReason.CLEANUPSCRIPT)
+
+
+def _running() -> ConflictError:
+    return ConflictError(
+        "an attempt at this task is running",
+        code="attempt_running",
+        hint="Wait for its end, or stop it first.",
+    )
+
+
+def _task(connection: Connection, user: UserId, task_id: TaskId) -> tuple[Task, Project]:
+    task = task_rows.get(connection, user, task_id)
+    project = None if task is None else project_rows.get(connection, user, task.project_id)
+    if task is None or project is None:
+        raise NotFoundError("there is no such task", code="task_unknown")
+    return task, project
+
+
+def _find(connection: Connection, user: UserId, attempt_id: AttemptId) -> _Found:
+    attempt = attempt_rows.get(connection, user, attempt_id)
+    if attempt is None:
+        raise NotFoundError("there is no such attempt", code="attempt_unknown")
+    task, project = _task(connection, user, attempt.task_id)
+    return _Found(attempt, task, project)
+
+
+def _claim(connection: Connection, attempt: Attempt, first: Process, now: datetime) -> None:
+    if task_rows.find(connection, attempt.task_id) is None:
+        raise NotFoundError("there is no such task", code="task_unknown")
+    if task_rows.is_running(connection, attempt.task_id):
+        raise _running()
+    attempt_rows.add(connection, attempt)
+    process_rows.add(connection, first)
+    task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
+
+
+def _unclaim(connection: Connection, attempt: Attempt, status: TaskStatus, now: datetime) -> None:
+    attempt_rows.remove(connection, attempt.id)
+    task_rows.set_status(connection, attempt.task_id, status, now, only_from=TaskStatus.INPROGRESS)
+
+
+def _claim_more(connection: Connection, attempt: Attempt, more: Process, now: datetime) -> None:
+    latest = attempt_rows.find(connection, attempt.id)
+    if latest is None:
+        raise NotFoundError("there is no such attempt", code="attempt_unknown")
+    if latest.worktree_deleted:
+        raise ConflictError("the attempt's worktree is gone", code="worktree_deleted")
+    if task_rows.is_running(connection, attempt.task_id):
+        raise _running()
+    process_rows.add(connection, more)
+    task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
+
+
+def _session(connection: Connection, attempt: Attempt) -> str | None:
+    """Return the session of the attempt's newest agent run that told one."""
+    runs = process_rows.of_task(connection, attempt.task_id)
+    mine = [run.session_id for run in runs if run.attempt_id == attempt.id and run.session_id]
+    return mine[-1] if mine else None
+
+
+def _record_merge(connection: Connection, attempt: Attempt, merge: Merge) -> None:
+    merge_rows.add(connection, merge)
+    changes = {"merge_commit": merge.commit, "updated_at": merge.created_at}
+    attempt_rows.change(connection, attempt.id, changes)
+    task_rows.set_status(connection, attempt.task_id, TaskStatus.DONE, merge.created_at)

@@ -1,30 +1,222 @@
 """A project's container: made, awake while something holds it, opened for a terminal."""
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
+import structlog
+from sqlalchemy import Connection
+
+from anyon.clock import Clock
+from anyon.db import events as event_rows
+from anyon.db import projects as project_rows
+from anyon.db.databases import Database
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Lease, Project
-from anyon.domain.ids import ProjectId
-from anyon.engines.engine import Command, ContainerInfo, Stream
+from anyon.domain.errors import ConflictError, DeadlineExceededError, NotFoundError
+from anyon.domain.ids import ProjectId, new_id
+from anyon.domain.states import Phase
+from anyon.engines.engine import (
+    Command,
+    ContainerInfo,
+    ContainerSpec,
+    ContainerState,
+    Engine,
+    Limits,
+    Stream,
+)
+from anyon.processes.processes import Processes
+from anyon.services.feed import Change, Feed, Kind
+from anyon.services.homes import Homes
+from anyon.services.leases import Leases
+from anyon.services.shells import HeldStream
+from anyon.services.supervisors import Supervisor
+
+log = structlog.get_logger(__name__)
 
 
 class Containers:
-    """Keeps one container for each project, awake while something holds it."""
+    """Keeps one container for each project, awake while something holds it.
 
-    def awake(
-        self, project: Project, *, holder: str, reason: str, counts: bool = True
-    ) -> AbstractAsyncContextManager[Lease]:
+    Work takes ``awake``, a look takes ``look``: it does not count as activity. Whoever wants to
+    step a project down or to delete it takes its ``lock`` first, so that no start comes between.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        engine: Engine,
+        processes: Processes,
+        leases: Leases,
+        homes: Homes,
+        feed: Feed,
+        clock: Clock,
+        supervisor: Supervisor,
+        image: str | None = None,
+        limits: Limits | None = None,
+        start_deadline: timedelta = timedelta(minutes=2),
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._processes = processes
+        self._leases = leases
+        self._homes = homes
+        self._feed = feed
+        self._clock = clock
+        self._supervisor = supervisor
+        self._image = image
+        self._limits = limits or Limits()
+        self._deadline = start_deadline
+        self._starts: dict[ProjectId, asyncio.Task[ContainerInfo]] = {}
+        self._locks: dict[ProjectId, asyncio.Lock] = {}
+
+    def lock(self, project_id: ProjectId) -> asyncio.Lock:
+        """Return the project's lock: starts, stops and deletion of its container hold it."""
+        return self._locks.setdefault(project_id, asyncio.Lock())
+
+    @asynccontextmanager
+    async def awake(self, project: Project, *, holder: str, reason: str) -> AsyncIterator[Lease]:
         """Hold the project's container RUNNING inside the block.
 
         However many callers, one start. A lease in the database (with heartbeat) says who holds
-        and why. ``counts`` says whether this is activity (a look is not).
+        and why, before the start and until after the block. ConflictError ``owned_elsewhere``.
         """
-        raise NotImplementedError
+        async with self._leases.hold(project.id, holder=holder, reason=reason) as lease:
+            await self.ensure(project)
+            yield lease
+
+    @asynccontextmanager
+    async def creating(self, project: Project) -> AsyncIterator[Lease]:
+        """Hold the container RUNNING while the project is being made; its phase stays CREATING."""
+        reason = "creation"
+        async with self._leases.hold(project.id, holder=project.id, reason=reason) as lease:
+            await self.bring_up(project)
+            yield lease
+
+    async def look(self, project: Project) -> None:
+        """Bring the container to RUNNING for a look at its repository; no activity, no lease."""
+        await self._leases.claim(project.id)
+        await self.ensure(project)
 
     async def ensure(self, project: Project) -> ContainerInfo:
         """Bring the container to RUNNING, from whatever state, and record the phase."""
-        raise NotImplementedError
+        info = await self.bring_up(project)
+        if project.phase is not Phase.RUNNING:
+            await self.record(project.id, Phase.RUNNING, reason="woken")
+        return info
+
+    async def record(
+        self, project_id: ProjectId, phase: Phase, *, reason: str, detail: str = ""
+    ) -> None:
+        """Record an observed phase, as an event too, if it is news."""
+        now = self._clock.now()
+        if await self._db.write(_record, project_id, phase, now, reason=reason, detail=detail):
+            self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))
+
+    async def bring_up(self, project: Project) -> ContainerInfo:
+        """Make, start or thaw the container as need be, once for all who ask meanwhile; record nothing."""
+        start = self._starts.get(project.id)
+        if start is None:
+            work = self._bring_up(project)
+            start = self._supervisor.spawn(work, name=f"start of {project.id}")
+            self._starts[project.id] = start
+            start.add_done_callback(lambda _: self._starts.pop(project.id, None))
+        return await asyncio.shield(start)
+
+    async def _bring_up(self, project: Project) -> ContainerInfo:
+        try:
+            async with asyncio.timeout(self._deadline.total_seconds()):
+                return await self._start(project)
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"the container of {project.name!r} did not start in {self._deadline}",
+                code="start_deadline",
+                hint="Look at the engine (`anyon doctor`); trying again is safe.",
+            ) from error
+
+    async def _start(self, project: Project) -> ContainerInfo:
+        # Looked at under the lock too: who steps the project down holds it from the moment that
+        # it has seen no lease, and whoever is here has one already.
+        async with self.lock(project.id):
+            info = await self._engine.inspect(project.id)
+            if info is not None and info.state is ContainerState.RUNNING:
+                return info
+            await self._refuse_deleted(project.id)
+            if info is not None and info.state is ContainerState.FROZEN:
+                info = await self._engine.thaw(project.id)
+            else:
+                info = await self._start_stopped(project)
+            if project.phase is not Phase.CREATING:
+                await self.record(project.id, Phase.RUNNING, reason="woken")
+            return info
+
+    async def _start_stopped(self, project: Project) -> ContainerInfo:
+        await self._homes.make(project)
+        await self._engine.ensure(self._spec(project))
+        info = await self._engine.start(project.id)
+        # Whatever ran in an earlier life of the container is over: it gets its exit now.
+        await self._processes.adopt(project.id)
+        log.info("container.started", project=project.id)
+        return info
+
+    async def _refuse_deleted(self, project_id: ProjectId) -> None:
+        found = await self._db.read(project_rows.find, project_id)
+        if found is None or found.deleted_at is not None:
+            raise ConflictError("the project was deleted", code="project_deleted")
+
+    def _spec(self, project: Project) -> ContainerSpec:
+        return ContainerSpec(
+            project=project.id,
+            mounts=self._homes.mounts(project),
+            system=self._homes.system(project.id),
+            image=project.image or self._image,
+            limits=self._limits,
+        )
+
+    async def remove(self, project_id: ProjectId) -> None:
+        """Remove the container with all that runs in it; absent is success."""
+        async with self.lock(project_id):
+            await self._engine.remove(project_id)
+        self._locks.pop(project_id, None)
+
+    async def why_awake(self, actor: Actor, project_id: ProjectId) -> Sequence[Lease]:
+        """Return who holds the actor's project awake."""
+        await self._found(actor, project_id)
+        return await self._leases.of(project_id)
 
     async def open_shell(self, actor: Actor, project_id: ProjectId, command: Command) -> Stream:
-        """Open *command* (with a terminal, usually) inside; the lease lasts until the stream closes."""
-        raise NotImplementedError
+        """Open *command* (with a terminal, usually) inside; the lease lasts until the stream is closed."""
+        project = await self._found(actor, project_id)
+        hold = self.awake(project, holder=f"shell {new_id()}", reason="terminal")
+        await hold.__aenter__()
+        try:
+            stream = await self._engine.open(project.id, command)
+        except BaseException:
+            await hold.__aexit__(None, None, None)
+            raise
+        return HeldStream(stream, hold)
+
+    async def _found(self, actor: Actor, project_id: ProjectId) -> Project:
+        project = await self._db.read(project_rows.get, actor.user_id, project_id)
+        if project is None:
+            raise NotFoundError("there is no such project", code="project_unknown")
+        return project
+
+
+def _record(
+    connection: Connection,
+    project_id: ProjectId,
+    phase: Phase,
+    now: datetime,
+    *,
+    reason: str,
+    detail: str,
+) -> bool:
+    found = project_rows.find(connection, project_id)
+    if found is None or found.phase is phase or found.deleted_at is not None:
+        return False
+    project_rows.set_phase(connection, project_id, phase, now, reason=reason, detail=detail)
+    event_rows.add(connection, project_id, f"phase.{phase}", now, reason=reason, detail=detail)
+    return True

@@ -1,12 +1,39 @@
 """Use cases on projects: create, look, change, delete."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+import structlog
+from sqlalchemy import Connection
+
+from anyon.clock import Clock
+from anyon.db import events as event_rows
+from anyon.db import processes as process_rows
+from anyon.db import projects as project_rows
+from anyon.db import users as user_rows
+from anyon.db.databases import Database
+from anyon.domain import names
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
-from anyon.domain.ids import ProjectId
-from anyon.git.repository import Branch
+from anyon.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from anyon.domain.ids import LOCAL_USER, ProjectId, UserId, new_id
+from anyon.domain.states import ExitReason, Phase, ProcessStatus
+from anyon.git.names import check_clone_url, copy_patterns
+from anyon.git.repository import Branch, Repositories
+from anyon.services.containers import Containers
+from anyon.services.feed import Change, Feed, Kind
+from anyon.services.homes import Homes
+from anyon.services.imports import Imports
+from anyon.services.launches import Launches
+from anyon.services.leases import Leases
+from anyon.services.runs import Runs
+from anyon.services.supervisors import Supervisor
+
+log = structlog.get_logger(__name__)
 
 
 class Unset:
@@ -41,43 +68,256 @@ class ProjectChanges:
     """What to change; UNSET stays. A changed setup script is run again at the next attempt."""
 
     name: str | Unset = UNSET
-    default_agent: str | None | Unset = UNSET
-    setup_script: str | None | Unset = UNSET
-    dev_script: str | None | Unset = UNSET
-    cleanup_script: str | None | Unset = UNSET
-    copy_files: str | None | Unset = UNSET
+    default_agent: str | Unset | None = UNSET
+    setup_script: str | Unset | None = UNSET
+    dev_script: str | Unset | None = UNSET
+    cleanup_script: str | Unset | None = UNSET
+    copy_files: str | Unset | None = UNSET
 
 
 class Projects:
     """What users do with projects. A foreign or unknown id is NotFoundError (``project_unknown``)."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        containers: Containers,
+        repositories: Repositories,
+        launches: Launches,
+        leases: Leases,
+        runs: Runs,
+        homes: Homes,
+        imports: Imports,
+        feed: Feed,
+        clock: Clock,
+        supervisor: Supervisor,
+    ) -> None:
+        self._db = db
+        self._containers = containers
+        self._repositories = repositories
+        self._launches = launches
+        self._leases = leases
+        self._runs = runs
+        self._homes = homes
+        self._imports = imports
+        self._feed = feed
+        self._clock = clock
+        self._supervisor = supervisor
 
     async def create(self, actor: Actor, new: NewProject) -> Project:
         """Make the project, its directories, its container (RUNNING) and its repository.
 
         On failure nothing is left behind: no record, container or directory. InvalidInputError:
         ``name_empty``, ``name_too_long``, ``name_has_control_characters``, ``name_path_like``,
-        ``path_not_absolute``, ``path_missing``, ``not_a_repository``, ``special_file``,
-        ``bad_clone_url``, ``two_sources``, ``too_long``. ConflictError: ``name_taken``.
-        MissingError: ``git_missing``, ``image_missing``. UnavailableError: ``disk_full``.
+        ``path_not_absolute``, ``path_missing``, ``path_inside_home``, ``not_a_repository``,
+        ``special_file``, ``bad_clone_url``, ``two_sources``, ``too_long``. NotAllowedError:
+        ``import_not_allowed``. ConflictError: ``name_taken``. MissingError: ``git_missing``,
+        ``image_missing``. UnavailableError: ``disk_full``.
         """
-        raise NotImplementedError
+        source = await self._source(new)
+        project = self._record_of(actor, new)
+        if not await self._db.write(_add, project):
+            raise _name_taken(project.name)
+        made = self._make(project, source, new.clone_url)
+        return await self._supervisor.finish(made, name=f"creation of {project.id}")
+
+    async def _source(self, new: NewProject) -> Path | None:
+        names.project_name(new.name)
+        if new.clone_url is not None:
+            check_clone_url(new.clone_url)
+            if new.git_repo_path:
+                raise InvalidInputError(
+                    "give a path or a clone URL, not both",
+                    code="two_sources",
+                    hint="Leave git_repo_path empty to clone.",
+                )
+        if not new.git_repo_path:
+            return None
+        return await asyncio.to_thread(self._imports.checked, new.git_repo_path)
+
+    def _record_of(self, actor: Actor, new: NewProject) -> Project:
+        now = self._clock.now()
+        project_id = ProjectId(new_id())
+        agent = None if new.default_agent is None else self._launches.agent(new.default_agent).name
+        return Project(
+            id=project_id,
+            user_id=actor.user_id,
+            name=names.project_name(new.name),
+            path=str(self._homes.project(actor.user_id, project_id)),
+            image=None if new.image is None else names.image(new.image),
+            default_agent=agent,
+            setup_script=names.script(new.setup_script, "the setup script"),
+            dev_script=names.script(new.dev_script, "the dev script"),
+            cleanup_script=names.script(new.cleanup_script, "the cleanup script"),
+            copy_files=_copy_files(new.copy_files),
+            phase=Phase.CREATING,
+            state_reason="created",
+            phase_since=now,
+            last_active_at=now,
+            created_at=now,
+            updated_at=now,
+        )
+
+    async def _make(self, project: Project, source: Path | None, clone_url: str | None) -> Project:
+        try:
+            await self._homes.make(project)
+            if source is not None:
+                await self._homes.fill(project, source)
+            async with self._containers.creating(project):
+                repository = self._repositories.of(project.id)
+                await repository.check_git()
+                if source is not None:
+                    await repository.prepare_imported()
+                elif clone_url is not None:
+                    await repository.clone(clone_url)
+                    await repository.prepare_imported()
+                else:
+                    await repository.init()
+            await self._containers.record(project.id, Phase.RUNNING, reason="created")
+        except Exception as error:
+            log.warning("project.creation_failed", project=project.id, error=repr(error))
+            await self.undo(project)
+            raise
+        log.info("project.created", project=project.id)
+        return await self._db.read(_found, project.user_id, project.id)
+
+    async def undo(self, project: Project) -> None:
+        """Take back a creation that was not finished: container, files, record. May be repeated."""
+        await self._containers.remove(project.id)
+        await self._homes.discard(project)
+        await self._db.write(project_rows.remove, project.id)
+        self._publish(project.id)
+        self._supervisor.spawn(self._homes.empty_trash(), name="trash")
 
     async def list(self, actor: Actor) -> Sequence[Project]:
         """Return the actor's projects, newest first; never wakes one."""
-        raise NotImplementedError
+        return await self._db.read(project_rows.of_user, actor.user_id)
 
     async def get(self, actor: Actor, project_id: ProjectId) -> Project:
         """Return one project."""
-        raise NotImplementedError
+        return await self._db.read(_found, actor.user_id, project_id)
 
     async def update(self, actor: Actor, project_id: ProjectId, changes: ProjectChanges) -> Project:
-        """Change fields and return the project."""
-        raise NotImplementedError
+        """Change fields and return the project; ConflictError (``name_taken``)."""
+        project = await self.get(actor, project_id)
+        wanted = self._checked(changes)
+        if wanted.get("setup_script", project.setup_script) != project.setup_script:
+            wanted["setup_completed_at"] = None
+        wanted["updated_at"] = self._clock.now()
+        if not await self._db.write(project_rows.change, actor.user_id, project_id, wanted):
+            raise _name_taken(wanted["name"])
+        self._publish(project_id)
+        return await self.get(actor, project_id)
+
+    def _checked(self, changes: ProjectChanges) -> dict[str, Any]:
+        wanted: dict[str, Any] = {}
+        for field in fields(changes):
+            value = getattr(changes, field.name)
+            if value is UNSET:
+                continue
+            if field.name == "name":
+                value = names.project_name(value)
+            elif field.name == "copy_files":
+                value = _copy_files(value)
+            elif field.name == "default_agent":
+                value = None if value is None else self._launches.agent(value).name
+            else:
+                value = names.script(value, f"the {field.name.replace('_', ' ')}")
+            wanted[field.name] = value
+        return wanted
 
     async def delete(self, actor: Actor, project_id: ProjectId) -> None:
         """End what runs, remove the container, files go by way of the trash; the name is free at once."""
-        raise NotImplementedError
+        project = await self.get(actor, project_id)
+        if project.phase is Phase.CREATING:
+            raise ConflictError(
+                "the project is being created",
+                code="project_creating",
+                hint="Wait until it is there, then delete it.",
+            )
+        await self._leases.claim(project_id)
+        buried = await self._db.write(_bury, actor.user_id, project_id, self._clock.now())
+        if buried is None:
+            raise _unknown()
+        self._publish(project_id)
+        await self._supervisor.finish(self.erase(buried), name=f"deletion of {project_id}")
+
+    async def erase(self, project: Project) -> None:
+        """Do what a tombstone asks for: runs, container and files go. May be repeated."""
+        await self._runs.abandon(project.id)
+        await self._containers.remove(project.id)
+        await self._homes.discard(project)
+        await self._db.write(
+            project_rows.set_phase,
+            project.id,
+            Phase.ABSENT,
+            self._clock.now(),
+            reason="deleted_by_user",
+        )
+        log.info("project.deleted", project=project.id)
+        self._supervisor.spawn(self._homes.empty_trash(), name="trash")
 
     async def branches(self, actor: Actor, project_id: ProjectId) -> Sequence[Branch]:
         """Return the repository's branches: the current one first, then the newest."""
-        raise NotImplementedError
+        project = await self.get(actor, project_id)
+        await self._containers.look(project)
+        return await self._repositories.of(project_id).branches()
+
+    def _publish(self, project_id: ProjectId) -> None:
+        self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))
+
+
+def _copy_files(raw: str | None) -> str | None:
+    copy_patterns(raw)
+    return names.script(raw, "the list of files to copy")
+
+
+def _name_taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"you have a project named {name!r} already",
+        code="name_taken",
+        hint="Choose another name, or delete that project.",
+    )
+
+
+def _unknown() -> NotFoundError:
+    return NotFoundError("there is no such project", code="project_unknown")
+
+
+def _found(connection: Connection, user: UserId, project_id: ProjectId) -> Project:
+    project = project_rows.get(connection, user, project_id)
+    if project is None:
+        raise _unknown()
+    return project
+
+
+def _add(connection: Connection, project: Project) -> bool:
+    name = "local" if project.user_id == LOCAL_USER else project.user_id
+    user_rows.ensure(connection, project.user_id, name, project.created_at)
+    if not project_rows.add(connection, project):
+        return False
+    now = project.created_at
+    event_rows.add(connection, project.id, "project.created", now, reason="created")
+    return True
+
+
+def _bury(
+    connection: Connection, user: UserId, project_id: ProjectId, now: datetime
+) -> Project | None:
+    buried = project_rows.bury(connection, user, project_id, now)
+    if buried is None:
+        return None
+    for process in process_rows.open_ones(connection, project=project_id):
+        process_rows.ended(
+            connection,
+            process.id,
+            status=ProcessStatus.KILLED,
+            code=None,
+            reason=ExitReason.KILLED_BY_USER,
+            at=now,
+            now=now,
+        )
+        process_rows.close(connection, process.id, now)
+    event_rows.add(connection, project_id, "project.deleted", now, reason="deleted_by_user")
+    return buried

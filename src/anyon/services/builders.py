@@ -1,0 +1,216 @@
+"""All use cases over their parts, wired together."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from anyon.agents.agent import Agent
+from anyon.clock import Clock
+from anyon.db import projects as project_rows
+from anyon.db.databases import Database
+from anyon.domain.entities import Project
+from anyon.domain.errors import AnyonError
+from anyon.domain.states import Phase
+from anyon.engines.engine import Engine, Limits
+from anyon.git.repository import Repositories
+from anyon.processes.processes import Processes
+from anyon.services.attempts import Attempts
+from anyon.services.containers import Containers
+from anyon.services.feed import Feed
+from anyon.services.homes import Homes, server_id
+from anyon.services.imports import Imports
+from anyon.services.launches import Launches
+from anyon.services.leases import TTL, Leases
+from anyon.services.processes import ProcessRuns
+from anyon.services.projects import Projects
+from anyon.services.runs import Runs
+from anyon.services.supervisors import Supervisor
+from anyon.services.tasks import Tasks
+from anyon.services.tokens import Tokens
+from anyon.services.trees import Owner
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the use cases work on.
+
+    ``environment`` is where agents' keys are looked up; ``files_owner`` is who a project's files
+    belong to where programs do not run inside as the server's own user; ``may_import`` says
+    whether local directories may become projects (only where the one user is the machine's own).
+    """
+
+    db: Database
+    engine: Engine
+    processes: Processes
+    repositories: Repositories
+    find_agent: Callable[[str], Agent]
+    clock: Clock
+    home: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    default_agent: str = "CLAUDE_CODE"
+    image: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    files_owner: Owner | None = None
+    may_import: bool = True
+    stop_grace: timedelta = timedelta(seconds=10)
+    output_cap_bytes: int = 64 * 1024 * 1024
+    lease_ttl: timedelta = TTL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """All use cases, wired together."""
+
+    projects: Projects
+    tasks: Tasks
+    attempts: Attempts
+    processes: ProcessRuns
+    containers: Containers
+    tokens: Tokens
+    feed: Feed
+    runs: Runs
+    homes: Homes
+    db: Database
+    supervisor: Supervisor
+    server_id: str
+
+    async def recover(self) -> None:
+        """Take up what an earlier life of this server left; call it once, before serving.
+
+        Creations that were not finished are undone, deletions finished, processes adopted and
+        their chains carried on, the trash emptied. What fails for one project does not keep the
+        others: it is logged, and that project is taken up by the next start.
+        """
+        for project in await self.db.read(project_rows.of_server, self.server_id):
+            try:
+                await self._recover(project)
+            except AnyonError as error:
+                log.warning("project.recovery_failed", project=project.id, error=str(error))
+        self.supervisor.spawn(self.homes.empty_trash(), name="trash")
+
+    async def _recover(self, project: Project) -> None:
+        match project.phase:
+            case Phase.CREATING:
+                await self.projects.undo(project)
+            case Phase.DELETING:
+                await self.projects.erase(project)
+            case _ if project.deleted_at is None:
+                await self.runs.recover(project.id)
+            case _:
+                pass
+
+    async def close(self) -> None:
+        """Stop following processes (they go on) and end the feed; the database stays open."""
+        self.feed.close()
+        await self.supervisor.close()
+
+
+def build(parts: Parts) -> Services:
+    """Return the use cases over *parts*; nothing is started or touched but ``server-id``."""
+    db, clock, feed, supervisor = parts.db, parts.clock, Feed(), Supervisor()
+    server = server_id(parts.home)
+    homes = Homes(parts.home, owner=parts.files_owner)
+    leases = Leases(db, clock, supervisor, server_id=server, ttl=parts.lease_ttl)
+    containers = Containers(
+        db=db,
+        engine=parts.engine,
+        processes=parts.processes,
+        leases=leases,
+        homes=homes,
+        feed=feed,
+        clock=clock,
+        supervisor=supervisor,
+        image=parts.image,
+        limits=parts.limits,
+    )
+    launches = Launches(
+        db=db,
+        processes=parts.processes,
+        repositories=parts.repositories,
+        find_agent=parts.find_agent,
+        environment=parts.environment,
+        default_agent=parts.default_agent,
+        clock=clock,
+        output_cap_bytes=parts.output_cap_bytes,
+    )
+    runs = Runs(
+        db=db,
+        processes=parts.processes,
+        repositories=parts.repositories,
+        containers=containers,
+        launches=launches,
+        feed=feed,
+        clock=clock,
+        supervisor=supervisor,
+        stop_grace=parts.stop_grace,
+    )
+    return _gathered(parts, leases, containers, launches, runs, homes, feed, supervisor, server)
+
+
+def _gathered(  # noqa: PLR0917 - the second half of build
+    parts: Parts,
+    leases: Leases,
+    containers: Containers,
+    launches: Launches,
+    runs: Runs,
+    homes: Homes,
+    feed: Feed,
+    supervisor: Supervisor,
+    server: str,
+) -> Services:
+    db, clock = parts.db, parts.clock
+    return Services(
+        projects=Projects(
+            db=db,
+            containers=containers,
+            repositories=parts.repositories,
+            launches=launches,
+            leases=leases,
+            runs=runs,
+            homes=homes,
+            imports=Imports(parts.home, is_allowed=parts.may_import),
+            feed=feed,
+            clock=clock,
+            supervisor=supervisor,
+        ),
+        tasks=Tasks(
+            db=db,
+            processes=parts.processes,
+            containers=containers,
+            repositories=parts.repositories,
+            feed=feed,
+            clock=clock,
+            supervisor=supervisor,
+        ),
+        attempts=Attempts(
+            db=db,
+            containers=containers,
+            repositories=parts.repositories,
+            launches=launches,
+            runs=runs,
+            feed=feed,
+            clock=clock,
+            supervisor=supervisor,
+        ),
+        processes=ProcessRuns(
+            db=db,
+            processes=parts.processes,
+            launches=launches,
+            runs=runs,
+            clock=clock,
+            supervisor=supervisor,
+        ),
+        containers=containers,
+        tokens=Tokens(db, clock),
+        feed=feed,
+        runs=runs,
+        homes=homes,
+        db=db,
+        supervisor=supervisor,
+        server_id=server,
+    )

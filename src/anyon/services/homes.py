@@ -1,0 +1,105 @@
+"""Where a project's files are on this machine, and their making and unmaking."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from anyon.domain import layout
+from anyon.domain.entities import Project
+from anyon.domain.ids import ProjectId, UserId, new_id
+from anyon.engines.engine import Mount
+from anyon.services import trees
+from anyon.services.trees import Owner
+
+
+def server_id(home: Path) -> str:
+    """Return the id of the server of this home: random, made once."""
+    path = home / "server-id"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with path.open("x", encoding="ascii") as file:
+            file.write(new_id())
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        pass
+    return path.read_text(encoding="ascii").strip()
+
+
+class Homes:
+    """The directories of projects below Anyon's home.
+
+    ``owner`` is who their files belong to, where the engine's programs do not run as the server's
+    own user.
+    """
+
+    def __init__(self, home: Path, *, owner: Owner | None = None) -> None:
+        self.home = home
+        self._owner = owner
+
+    def project(self, user: UserId, project: ProjectId) -> Path:
+        """Return the project's files, seen inside as ``/workspace``."""
+        return Path(layout.project_directory(self.home, user, project))
+
+    def state(self, project: ProjectId) -> Path:
+        """Return what is kept beside a project."""
+        return Path(layout.state_directory(self.home, project))
+
+    def mounts(self, project: Project) -> Sequence[Mount]:
+        """Return what the project's container is shown."""
+        state = self.state(project.id)
+        return (
+            Mount(source=Path(project.path), target=layout.WORKSPACE),
+            Mount(source=state / "home", target=layout.HOME),
+            Mount(source=state / "run", target=layout.RUN),
+        )
+
+    def system(self, project: ProjectId) -> Path:
+        """Return where the embedded engine keeps what is installed."""
+        return self.state(project) / "system"
+
+    async def make(self, project: Project) -> None:
+        """Make the directories that are missing; UnavailableError ``disk_full``."""
+        await asyncio.to_thread(self._make, project)
+
+    def _make(self, project: Project) -> None:
+        state = self.state(project.id)
+        try:
+            for directory in (Path(project.path).parent, state):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for directory in (Path(project.path), state / "home", state / "run"):
+                if not directory.is_dir():
+                    directory.mkdir(mode=0o755)
+                    if self._owner is not None:
+                        os.chown(directory, *self._owner)
+            (state / "system").mkdir(exist_ok=True, mode=0o755)
+        except OSError as error:
+            raise trees.explained(error, "making the project's directories") from error
+
+    async def fill(self, project: Project, source: Path) -> None:
+        """Copy the repository *source* into the project's empty directory."""
+        await asyncio.to_thread(
+            trees.copy_repository, source, Path(project.path), owner=self._owner
+        )
+
+    async def discard(self, project: Project) -> None:
+        """Move all of a project's files to the trash at once; absent is success."""
+        await asyncio.to_thread(self._discard, project)
+
+    def _discard(self, project: Project) -> None:
+        trash = self.home / "trash"
+        trash.mkdir(exist_ok=True, mode=0o700)
+        for kind, path in (("files", Path(project.path)), ("state", self.state(project.id))):
+            if path.exists():
+                path.rename(trash / f"{project.id}-{kind}-{new_id()}")
+
+    async def empty_trash(self) -> None:
+        """Delete what is in the trash; may be broken off and called again."""
+        await asyncio.to_thread(self._empty_trash)
+
+    def _empty_trash(self) -> None:
+        trash = self.home / "trash"
+        if trash.is_dir():
+            for path in sorted(trash.iterdir()):
+                trees.delete(path)

@@ -1,0 +1,139 @@
+"""Leases: who has a project awake and why; and the claim of this server on the projects it acts on."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from anyon.clock import Clock
+from anyon.db import leases as lease_rows
+from anyon.db import projects as project_rows
+from anyon.db.databases import Database
+from anyon.domain.entities import Lease
+from anyon.domain.errors import AnyonError, ConflictError
+from anyon.domain.ids import LeaseId, ProjectId, new_id
+from anyon.services.supervisors import Supervisor
+
+log = structlog.get_logger(__name__)
+TTL = timedelta(seconds=60)
+
+
+class Leases:
+    """Gives leases and renews them, with this server's claim, for as long as they are held.
+
+    ``server_id`` stays the same over restarts of one server, so that it takes up its own projects
+    at once; another server may take them only when the claim has expired.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        supervisor: Supervisor,
+        *,
+        server_id: str,
+        ttl: timedelta = TTL,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._supervisor = supervisor
+        self._server_id = server_id
+        self._ttl = ttl
+        self._held: dict[LeaseId, Lease] = {}
+        self._is_beating = False
+
+    @asynccontextmanager
+    async def hold(
+        self, project_id: ProjectId, *, holder: str, reason: str
+    ) -> AsyncIterator[Lease]:
+        """Hold a lease inside the block; ConflictError (``owned_elsewhere``) if another server has the project."""
+        now = self._clock.now()
+        lease = Lease(
+            id=LeaseId(new_id()),
+            project_id=project_id,
+            holder=holder,
+            reason=reason,
+            created_at=now,
+            expires_at=now + self._ttl,
+        )
+        other = await self._db.write(_take, lease, self._server_id, now)
+        if other is not None:
+            raise _owned(other)
+        self._held[lease.id] = lease
+        self._beat()
+        try:
+            yield lease
+        finally:
+            self._held.pop(lease.id, None)
+            await self._give_back(lease)
+
+    async def claim(self, project_id: ProjectId) -> None:
+        """Claim a project without holding it awake; ConflictError (``owned_elsewhere``)."""
+        now = self._clock.now()
+        until = now + self._ttl
+        other = await self._db.write(project_rows.take, project_id, self._server_id, now, until)
+        if other is not None:
+            raise _owned(other)
+
+    async def of(self, project_id: ProjectId) -> Sequence[Lease]:
+        """Return who holds the project awake now, oldest first."""
+        return await self._db.read(lease_rows.valid, project_id, self._clock.now())
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await self._db.write(_give_back, lease, self._clock.now())
+        except AnyonError as error:  # what it was held for is done: it expires by itself
+            log.warning("lease.return_failed", project=lease.project_id, error=str(error))
+
+    def _beat(self) -> None:
+        if not self._is_beating:
+            self._is_beating = True
+            self._supervisor.spawn(self._beats(), name="lease heartbeat")
+
+    async def _beats(self) -> None:
+        try:
+            while self._held:
+                await self._clock.sleep(self._ttl / 3)
+                await self.renew()
+        finally:
+            self._is_beating = False
+
+    async def renew(self) -> None:
+        """Let everything that is held last on; a failure is told to the log and tried again at the next beat."""
+        held = tuple(self._held.values())
+        if not held:
+            return
+        try:
+            until = self._clock.now() + self._ttl
+            await self._db.write(_renew, held, self._server_id, until)
+        except AnyonError as error:
+            log.warning("lease.renewal_failed", count=len(held), error=str(error))
+
+
+def _owned(other: str) -> ConflictError:
+    return ConflictError(
+        f"another server ({other or 'unknown'}) acts on this project",
+        code="owned_elsewhere",
+        hint="Ask that server, or try again in a minute if it is gone.",
+    )
+
+
+def _take(connection: Connection, lease: Lease, server: str, now: datetime) -> str | None:
+    other = project_rows.take(connection, lease.project_id, server, now, lease.expires_at)
+    if other is None:
+        lease_rows.add(connection, lease)
+        project_rows.was_active(connection, lease.project_id, now)
+    return other
+
+
+def _give_back(connection: Connection, lease: Lease, now: datetime) -> None:
+    lease_rows.remove(connection, lease.id)
+    project_rows.was_active(connection, lease.project_id, now)
+
+
+def _renew(connection: Connection, held: Sequence[Lease], server: str, until: datetime) -> None:
+    lease_rows.renew(connection, [lease.id for lease in held], until)
+    projects = sorted({lease.project_id for lease in held})
+    project_rows.keep(connection, server, projects, until)
