@@ -1,14 +1,17 @@
 """``CODEX``: OpenAI's Codex, its ``exec`` with JSON events."""
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anyon.agents import entries
 from anyon.agents.entries import Entry, Json
 from anyon.agents.programs import Options, ProgramAgent
-from anyon.agents.readers import EventReader, mapping, objects, shown, text, whole
+from anyon.agents.readers import EventReader, mapping, objects, relative, shown, text, whole
 
+_SHELL = re.compile(r"(?:/\S*/)?(?:bash|sh|zsh) -l?c (.+)\Z", re.DOTALL)
 _SILENT = frozenset({"turn.started", "turn.completed"})
 
 
@@ -38,6 +41,8 @@ class CodexReader(EventReader):
     def _item(self, item: Mapping[str, Any], *, over: bool) -> bool:
         messages = {"agent_message": "assistant_message", "reasoning": "thinking"}
         kind = text(item, "type")
+        if kind == "file_change":
+            return self._file_change(item, over=over)
         if kind in messages:
             entry: Entry | None = entries.message(messages[kind], text(item, "text"))
         elif kind == "error":
@@ -53,6 +58,23 @@ class CodexReader(EventReader):
             self.conversation.open_tool(call, entry)
         return True
 
+    def _file_change(self, item: Mapping[str, Any], *, over: bool) -> bool:
+        # The events name the files only; what became of them is in the attempt's diff.
+        changes = objects(item.get("changes"))
+        for change in changes:
+            path = relative(text(change, "path"))
+            part = entries.edit(path, "", "")
+            if change.get("kind") == "delete":
+                part = {"action": "delete"}
+            action = entries.file_edit(path, [part])
+            entry = entries.tool_use("edit", action, path, _status(item, over=over))
+            call = f"{text(item, 'id')} {path}"
+            if over:
+                self.conversation.close_tool(call, entry)
+            else:
+                self.conversation.open_tool(call, entry)
+        return bool(changes)
+
     def _fail(self, reason: str) -> None:
         reason = reason or "Codex failed and gave no reason."
         wants_login = "401" in reason or "Not logged in" in reason
@@ -67,12 +89,10 @@ def _tool(kind: str, item: Mapping[str, Any], *, over: bool) -> Entry | None:
     status = _status(item, over=over)
     match kind:
         case "command_execution":
-            command = text(item, "command")
+            command = _command(text(item, "command"))
             output = text(item, "aggregated_output") if over else None
             action = entries.command_run(command, output=output, code=whole(item.get("exit_code")))
             return entries.tool_use("bash", action, command, status)
-        case "file_change":
-            return _file_change(item, status)
         case "mcp_tool_call":
             name = f"mcp:{text(item, 'server')}:{text(item, 'tool')}"
             outcome = item.get("error") or item.get("result")
@@ -89,19 +109,16 @@ def _tool(kind: str, item: Mapping[str, Any], *, over: bool) -> Entry | None:
     return None
 
 
-def _file_change(item: Mapping[str, Any], status: Json) -> Entry:
-    changes = objects(item.get("changes"))
-    path = text(changes[0], "path") if changes else ""
-    parts = [_change(change) for change in changes]
-    names = "\n".join(text(change, "path") for change in changes)
-    return entries.tool_use("edit", entries.file_edit(path, parts), names, status)
-
-
-def _change(change: Mapping[str, Any]) -> Json:
-    # The events name the files only; what became of them is in the attempt's diff.
-    if change.get("kind") == "delete":
-        return {"action": "delete"}
-    return entries.edit(text(change, "path"), "", "")
+def _command(command: str) -> str:
+    """Return what was asked of the shell, without the shell around it."""
+    match = _SHELL.match(command)
+    if match is None:
+        return command
+    try:
+        words = shlex.split(match[1])
+    except ValueError:
+        return command
+    return words[0] if len(words) == 1 else command
 
 
 def _todo(item: Mapping[str, Any]) -> Json:
@@ -128,6 +145,14 @@ _CONFIGURED = (
 """Settings that are entries of its configuration, and the names they have there."""
 
 
+# Codex reads its address from its configuration only, and a key for exec under its own name only.
+_RUN = r"""
+if [ -n "$OPENAI_API_KEY" ] && [ -z "$CODEX_API_KEY" ]; then export CODEX_API_KEY="$OPENAI_API_KEY"; fi
+if [ -n "$OPENAI_BASE_URL" ]; then set -- "$@" -c "openai_base_url=\"$OPENAI_BASE_URL\""; fi
+exec "$@"
+"""
+
+
 def _arguments(options: Options, session: str | None) -> Sequence[str]:
     arguments = ["exec"]
     sandbox = options.text("sandbox")
@@ -145,7 +170,7 @@ def _arguments(options: Options, session: str | None) -> Sequence[str]:
         if value := options.text(setting):
             arguments += [f"--{setting}", value]
     arguments += ["--json", "--skip-git-repo-check"]
-    return [*arguments, "resume", session, "-"] if session else [*arguments, "-"]
+    return [*arguments, "fork", session, "-"] if session else [*arguments, "-"]
 
 
 CODEX = ProgramAgent(
@@ -173,7 +198,7 @@ CODEX = ProgramAgent(
         "model_reasoning_summary": frozenset({"auto", "concise", "detailed", "none"}),
         "model_reasoning_summary_format": frozenset({"none", "experimental"}),
     },
-    command=lambda _options: ("codex",),
+    command=lambda _options: ("sh", "-c", _RUN, "codex", "codex"),
     arguments=_arguments,
     new_reader=CodexReader,
 )

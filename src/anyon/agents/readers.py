@@ -6,6 +6,7 @@ is, so that nothing an agent prints is lost.
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from anyon.agents import entries
 from anyon.agents.agent import Patch
 from anyon.agents.conversations import Conversation
 from anyon.agents.lines import CharacterDecoder, Line, LineSplitter
+from anyon.domain.layout import WORKTREES
+
+_WORKTREE = re.compile(rf"\A{re.escape(str(WORKTREES))}/[^/]+/(?=.)", re.DOTALL)
 
 
 class TextReader:
@@ -123,6 +127,11 @@ def text(source: Mapping[str, Any], *names: str) -> str:
         if isinstance(value, str) and value:
             return value
     return ""
+
+
+def relative(path: str) -> str:
+    """Return a path below an attempt's worktree relative to it, any other as it is."""
+    return _WORKTREE.sub("", path, count=1)
 
 
 def whole(value: Any) -> int | None:
