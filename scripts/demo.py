@@ -141,7 +141,7 @@ class Demo:
 
     def project(self) -> str:
         """Return the sample project's id, made if it is not there."""
-        known = {p["name"]: p["id"] for p in self.data("project", "list")["projects"]}
+        known = {p["name"]: p["id"] for p in self.data("project", "list")}
         if PROJECT in known:
             print(f"The project {PROJECT!r} is there already; using it.")
             return str(known[PROJECT])

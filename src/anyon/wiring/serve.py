@@ -1,0 +1,49 @@
+"""Running the server until it is told to stop."""
+
+import asyncio
+
+import structlog
+
+from anyon.api.servers import Server
+from anyon.config import Settings
+from anyon.domain.errors import UnavailableError
+from anyon.lifecycle import loops
+from anyon.telemetry import configure_logging
+from anyon.wiring.assembly import Anyon, assembled
+from anyon.wiring.pidfile import only_server
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until TERM or Ctrl-C; containers and their processes go on after it.
+
+    Raises ConflictError (``home_in_use``), UnavailableError (``address_unusable``), or what the
+    engine or the database say.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with only_server(settings.home, address=f"{settings.host}:{settings.port}"):
+        async with assembled(settings) as anyon:
+            await _serve(anyon)
+
+
+async def _serve(anyon: Anyon) -> None:
+    settings = anyon.settings
+    server = Server(anyon.app, host=settings.host, port=settings.port)
+    background = asyncio.create_task(loops.run(anyon.loops, anyon.clock), name="loops")
+    log.info(
+        "server.starting", address=f"{settings.host}:{settings.port}", engine=anyon.engine.name
+    )
+    try:
+        await server.serve()
+    except SystemExit:  # uvicorn's word for an address that it cannot have
+        raise UnavailableError(
+            f"cannot listen on {settings.host}:{settings.port}",
+            code="address_unusable",
+            hint="another program may use it: set ANYON_PORT, or 0 for a free one",
+        ) from None
+    finally:
+        background.cancel()
+        await asyncio.gather(background, return_exceptions=True)
+    log.info("server.stopped")
