@@ -1,0 +1,258 @@
+"""kill -9 between any two git commands, and while git writes files: nothing is lost or half."""
+
+import itertools
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from anyon.domain.errors import AnyonError
+from anyon.domain.ids import ProjectId, new_id
+from anyon.testing.git_faults import Killer, was_killed
+from anyon.testing.git_sandboxes import SandboxedCommands
+from anyon.testing.git_trials import Attempt, Trial
+
+_FILES = 4
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> SandboxedCommands:
+    """A sandbox in an empty directory."""
+    return SandboxedCommands(tmp_path)
+
+
+async def _prepared(sandbox: SandboxedCommands) -> Trial:
+    trial = Trial(processes=sandbox, project=ProjectId(new_id()))
+    await Killer(trial, sandbox).prepare()
+    await trial.inside('git config --global filter.k.smudge "$HOME/shim/smudge"')
+    return trial
+
+
+def _copy(sandbox: SandboxedCommands, trial: Trial) -> Trial:
+    """Return a trial that begins where *trial* is: paths inside are the same in both."""
+    copy = Trial(processes=sandbox, project=ProjectId(new_id()))
+    for place in (sandbox.workspace, sandbox.home):
+        shutil.copytree(place(trial.project), place(copy.project), True, dirs_exist_ok=True)
+    return copy
+
+
+async def _killed_everywhere(
+    sandbox: SandboxedCommands,
+    start: Trial,
+    operation: Callable[[Trial], Awaitable[object]],
+    *,
+    moments: tuple[str, ...] = ("before",),
+) -> AsyncIterator[Trial]:
+    """Yield a copy of *start* for each point at which *operation* can be killed, after the kill."""
+    for moment in moments:
+        for number in itertools.count(1):
+            trial = _copy(sandbox, start)
+            killer = Killer(trial, sandbox)
+            if moment == "while writing":
+                killer.arm_smudge(number)
+            else:
+                killer.arm(number, moment)
+            try:
+                await operation(trial)
+            except AnyonError as error:
+                if not was_killed(error):
+                    raise
+            else:
+                assert number > 2, "the operation was never killed: the test is blind"
+                break
+            finally:
+                killer.disarm()
+            yield trial
+            shutil.rmtree(sandbox.workspace(trial.project).parent)
+
+
+async def _ready_to_merge(trial: Trial, target: str = "main") -> Attempt:
+    await trial.started()
+    await trial.inside(
+        f"""echo '*.t filter=k' >.gitattributes
+        for n in $(seq {_FILES}); do seq $n 2000 >$n.t; done; echo gone >gone; git add -A
+        git commit -qm t"""
+    )
+    attempt = await trial.attempt(base=target)
+    await trial.inside(
+        f"""cd {attempt.path}; for n in $(seq {_FILES}); do echo new >>$n.t; done
+        git rm -q gone; mkdir sub; echo new >sub/new.t; git add -A; git commit -qm work
+        cd /workspace; echo mine >>src/b.txt; echo loose >loose"""
+    )
+    return attempt
+
+
+_MERGED = """
+[ "$(git log --format=%s main | head -n1)" = merged ]
+[ "$(git log --format=%s main | grep -c merged)" = 1 ]
+[ "$(git status --porcelain)" = " M src/b.txt
+?? loose" ]
+for n in $(seq 4); do [ "$(tail -n1 $n.t)" = new ]; done
+[ "$(cat sub/new.t)" = new ] && [ ! -e gone ] && [ "$(tail -n1 src/b.txt)" = mine ]
+git fsck --no-dangling >&2
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "while writing"])
+async def test_a_killed_merge_is_whole_or_not_there(
+    sandbox: SandboxedCommands, moment: str
+) -> None:
+    """The target is old or new after any kill; a repeat ends at the merge, once, files and all."""
+    start = await _prepared(sandbox)
+    attempt = await _ready_to_merge(start)
+    old = (await start.inside("git rev-parse main")).strip()
+
+    async def merge(trial: Trial) -> object:
+        return await trial.repository.squash_merge(
+            attempt.path, branch="t/one", target="main", message="merged"
+        )
+
+    points = 0
+    async for trial in _killed_everywhere(sandbox, start, merge, moments=(moment,)):
+        points += 1
+        log = await trial.inside("git log --format='%H %s' main")
+        first, second = log.splitlines()[:2]
+        assert first.startswith(old) or (first.endswith(" merged") and second.startswith(old))
+        if points % 2:  # whatever comes first puts it right
+            await trial.repository.prepare_imported()
+            status = await trial.inside("git status --porcelain")
+            assert status == " M src/b.txt\n?? loose\n"
+        await merge(trial)
+        await trial.inside(_MERGED)
+    assert points > _FILES
+
+
+async def test_the_usual_way_of_merging_fails_this_test(sandbox: SandboxedCommands) -> None:
+    """Negative control: a checkout that is merged by `git merge --squash` is left half merged."""
+    start = await _prepared(sandbox)
+    await _ready_to_merge(start)
+    killer = Killer(start, sandbox)
+    killer.arm_smudge(3)
+    with pytest.raises(AssertionError):
+        await start.inside("git merge -q --squash t/one >&2; git commit -qm merged")
+    killer.disarm()
+    with pytest.raises(AssertionError):
+        await start.inside("git merge -q --squash t/one >&2; git commit -qm merged")
+
+
+async def test_work_that_is_nobodys_copy_is_kept_by_the_recovery(
+    sandbox: SandboxedCommands,
+) -> None:
+    """A file that was edited after the kill is neither version, and stays as it was edited."""
+    trial = await _prepared(sandbox)
+    attempt = await _ready_to_merge(trial)
+    killer = Killer(trial, sandbox)
+    killer.arm_smudge(4)
+    with pytest.raises(AnyonError) as raised:
+        await trial.repository.squash_merge(
+            attempt.path, branch="t/one", target="main", message="merged"
+        )
+    assert was_killed(raised.value)
+    killer.disarm()
+    await trial.inside("echo precious >1.t")
+    await trial.repository.prepare_imported()
+    assert await trial.inside("cat 1.t; git status --porcelain 2.t 3.t 4.t") == "precious\n"
+
+
+async def test_a_killed_start_is_repeated(sandbox: SandboxedCommands) -> None:
+    """A worktree whose making was killed anywhere is whole after a repeat."""
+    start = await _prepared(sandbox)
+    base = (await _ready_to_merge(start)) and await start.repository.head()
+    attempt = new_id()
+
+    async def add(trial: Trial) -> object:
+        return await trial.repository.add_worktree(attempt, branch="t/two", base="main")
+
+    async for trial in _killed_everywhere(sandbox, start, add, moments=("before", "while writing")):
+        path = await add(trial)
+        assert await trial.repository.head(path) == base
+        assert await trial.inside(f"cd {path}; git status --porcelain; git branch --show") == (
+            "t/two\n"
+        )
+
+
+async def test_a_killed_removal_loses_nothing(sandbox: SandboxedCommands) -> None:
+    """Work is saved once, whole, wherever the removal was killed."""
+    start = await _prepared(sandbox)
+    attempt = await _ready_to_merge(start)
+    await start.inside(f"cd {attempt.path}; echo u >untracked; echo c >>a.txt")
+
+    async def remove(trial: Trial) -> object:
+        return await trial.repository.remove_worktree(
+            attempt.id, attempt.path, branch="t/one", target="main"
+        )
+
+    async for trial in _killed_everywhere(sandbox, start, remove):
+        await remove(trial)
+        (saved,) = await trial.repository.saved_work()
+        assert await trial.inside(
+            f"git show {saved.commit}:untracked {saved.commit}:sub/new.t"
+        ) == ("u\nnew\n")
+        assert await trial.inside("ls -A .worktrees; git branch") == "* main\n"
+
+
+async def test_a_killed_rebase_and_commit_are_repeated(sandbox: SandboxedCommands) -> None:
+    """A rebase of ours that was cut off is undone and done; a commit is made once."""
+    start = await _prepared(sandbox)
+    attempt = await _ready_to_merge(start)
+    await start.inside("echo m >m; git add m; git commit -qm m")
+
+    async def rebase(trial: Trial) -> object:
+        return await trial.repository.rebase(attempt.path, target="main")
+
+    async for trial in _killed_everywhere(sandbox, start, rebase):
+        await rebase(trial)
+        status = await trial.repository.status(attempt.path, target="main")
+        assert (status.ahead, status.behind, status.uncommitted) == (1, 0, 0)
+        assert not status.is_rebase_in_progress
+    await start.inside(f"cd {attempt.path}; echo u >untracked")
+
+    async def commit(trial: Trial) -> object:
+        return await trial.repository.commit_all(attempt.path, "all")
+
+    async for trial in _killed_everywhere(sandbox, start, commit):
+        await commit(trial)
+        assert await trial.inside(f"git log --format=%s {attempt.branch} | head -n2") == (
+            "all\nwork\n"
+        )
+
+
+async def test_a_killed_beginning_is_repeated(sandbox: SandboxedCommands) -> None:
+    """Init and clone end in a whole repository after any kill and a repeat."""
+    start = await _prepared(sandbox)
+    await start.inside("echo x >x")
+
+    async def init(trial: Trial) -> object:
+        return await trial.repository.init()
+
+    async for trial in _killed_everywhere(sandbox, start, init):
+        await init(trial)
+        assert await trial.inside("git status --porcelain; git ls-files") == ".gitignore\nx\n"
+    far = await _prepared(sandbox)
+    await far.inside(
+        """git init -q "$HOME/far"; cd "$HOME/far"; echo x >x; git add x; git commit -qm x
+        printf '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n' >"$HOME/ssh"
+        chmod +x "$HOME/ssh"; git config --global core.sshCommand "$HOME/ssh"
+        git config --global ssh.variant simple"""
+    )
+
+    async def clone(trial: Trial) -> object:
+        return await trial.repository.clone("ssh://localhost/home/anyon/far")
+
+    async for trial in _killed_everywhere(sandbox, far, clone):
+        await clone(trial)
+        assert await trial.inside("git status --porcelain; cat x; ls -A") == "x\n.git\nx\n"
+
+
+async def test_a_lock_of_a_living_git_is_waited_for(sandbox: SandboxedCommands) -> None:
+    """A stale lock is removed; each sandbox sees only its own processes, so nothing else is."""
+    trial = await _prepared(sandbox)
+    attempt = await _ready_to_merge(trial)
+    await trial.inside(
+        ": >.git/index.lock; : >.git/refs/heads/main.lock; : >.git/refs/heads/t/one.lock"
+    )
+    await trial.repository.squash_merge(
+        attempt.path, branch="t/one", target="main", message="merged"
+    )
+    await trial.inside(_MERGED)
