@@ -32,6 +32,7 @@ class Database:
         self._url = text
         self._writer: Engine | None = None
         self._reader: Engine | None = None
+        self._is_closed = False
         # A thread each: one writer, so that writes queue here and never fight for the lock.
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="db-write")
         self._read_threads = ThreadPoolExecutor(READERS, thread_name_prefix="db-read")
@@ -53,6 +54,9 @@ class Database:
 
     async def close(self) -> None:
         """Wait for what runs and disconnect. Repeats are harmless."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         await self._in(self._write_thread, self._close)
         self._write_thread.shutdown(wait=False)
         self._read_threads.shutdown(wait=False)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from anyon.db.rows import all_of, columns, values
 from anyon.db.schema import leases
 from anyon.domain.entities import Lease
-from anyon.domain.ids import LeaseId, ProjectId
+from anyon.domain.ids import LeaseId
 
 
 def add(connection: Connection, lease: Lease) -> None:
@@ -24,14 +24,6 @@ def renew(connection: Connection, held: Sequence[LeaseId], until: datetime) -> N
 def remove(connection: Connection, lease: LeaseId) -> None:
     """Give a lease back."""
     connection.execute(delete(leases).where(leases.c.id == lease))
-
-
-def valid(connection: Connection, project: ProjectId, now: datetime) -> Sequence[Lease]:
-    """Return the project's leases that have not expired, oldest first."""
-    query = select(*columns(Lease, leases)).where(
-        leases.c.project_id == project, leases.c.expires_at > now
-    )
-    return all_of(connection, Lease, query.order_by(leases.c.created_at, leases.c.id))
 
 
 def all_valid(connection: Connection, now: datetime) -> Sequence[Lease]:

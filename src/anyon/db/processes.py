@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from anyon.db.rows import all_of, columns, one_of, values, visible
-from anyon.db.schema import attempts, processes
+from anyon.db.schema import IS_OPEN, attempts, processes
 from anyon.domain.entities import Process
 from anyon.domain.ids import AttemptId, ProcessId, ProjectId, TaskId, UserId
 from anyon.domain.states import ExitReason, ProcessStatus
@@ -62,7 +62,7 @@ def open_ones(
     attempt: AttemptId | None = None,
 ) -> Sequence[Process]:
     """Return everybody's open processes (of one project or attempt), oldest first."""
-    query = _ALL.where(processes.c.is_open)
+    query = _ALL.where(IS_OPEN)
     if project is not None:
         query = query.where(processes.c.project_id == project)
     if attempt is not None:
@@ -80,7 +80,7 @@ def stop(connection: Connection, process: ProcessId, now: datetime) -> None:
     """Ask for the end of an open process."""
     connection.execute(
         update(processes)
-        .where(processes.c.id == process, processes.c.is_open)
+        .where(processes.c.id == process, IS_OPEN)
         .values(is_stopping=True, updated_at=now)
     )
 
@@ -110,5 +110,5 @@ def change(connection: Connection, process: ProcessId, changes: dict[str, Any]) 
 
 def close(connection: Connection, process: ProcessId, now: datetime) -> bool:
     """Record that nothing more follows from this process, and say whether this call did."""
-    query = update(processes).where(processes.c.id == process, processes.c.is_open)
+    query = update(processes).where(processes.c.id == process, IS_OPEN)
     return connection.execute(query.values(is_open=False, updated_at=now)).rowcount > 0

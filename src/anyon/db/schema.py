@@ -4,7 +4,18 @@ Who may see a row is decided by ``members``: every user's query on a project, or
 belongs to one, goes through it (see ``rows.visible``). A project's owner is its first member.
 """
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+    text,
+    type_coerce,
+)
 
 from anyon.db.types import Flag, UtcTime, Word, Words
 from anyon.domain.states import ExitReason, Goal, Phase, ProcessStatus, RunReason, TaskStatus
@@ -133,6 +144,8 @@ processes = _table(
     # Its end was asked for: it must not be started, and nothing of its chain comes after it.
     Column("is_stopping", Flag, nullable=False),
 )
+IS_OPEN = type_coerce(processes.c.is_open, Integer) == literal_column("1")
+"""The condition that a process is open, in the words of its index, so that this is used."""
 Index(
     "ix_processes_open",
     processes.c.project_id,

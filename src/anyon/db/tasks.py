@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from anyon.db.rows import all_of, columns, one_of, values, visible
-from anyon.db.schema import attempts, processes, tasks
+from anyon.db.schema import IS_OPEN, attempts, processes, tasks
 from anyon.domain.entities import Task
 from anyon.domain.ids import ProjectId, TaskId, UserId
 from anyon.domain.states import ProcessStatus, RunReason, TaskStatus
@@ -69,7 +69,7 @@ def is_running(connection: Connection, task: TaskId) -> bool:
     query = (
         select(processes.c.id)
         .join(attempts, attempts.c.id == processes.c.attempt_id)
-        .where(attempts.c.task_id == task, processes.c.is_open)
+        .where(attempts.c.task_id == task, IS_OPEN)
     )
     return connection.execute(query.limit(1)).first() is not None
 

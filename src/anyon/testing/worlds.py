@@ -93,14 +93,13 @@ class World:
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait until *holds* says so; fail after a patience that a loaded machine allows for."""
     async with asyncio.timeout(PATIENCE):
-        while not await holds():
+        while not await holds():  # noqa: ASYNC110 - what is waited for happens in other processes too
             await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
 async def living(home: Path, **changes: Any) -> AsyncIterator[World]:
     """Give a server for the length of a block."""
-    home.mkdir(exist_ok=True, parents=True)
     engine = MemoryEngine(hidden=[home])
     world = World(home, engine, changes)
     await world.db.open()
