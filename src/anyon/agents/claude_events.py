@@ -1,12 +1,10 @@
 """Reading Claude Code's ``stream-json``."""
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from anyon.agents import entries
-from anyon.agents.entries import Entry, Json
-from anyon.agents.readers import EventReader, mapping, objects, shown, text
+from anyon.agents import entries, tools
+from anyon.agents.readers import EventReader, mapping, objects, relative, shown, text
 
 _SILENT = frozenset({"stream_event", "keep_alive", "tool_progress", "tool_use_summary"})
 """Events that only say again, or in parts, what others say whole."""
@@ -14,12 +12,32 @@ _SILENT_SYSTEM = frozenset(
     {"status", "hook_started", "hook_progress", "hook_response", "files_persisted"}
     | {"task_started", "task_progress", "task_notification", "task_updated", "thinking_tokens"}
 )
-_EXIT_CODE = re.compile(r"\s*(?:Error: )?Exit code (\d{1,3})\b")
 _REFUSED = ("The user doesn't want to", "Claude requested permissions", "Permission to use")
 
 
 class ClaudeReader(EventReader):
-    """Reads one run of Claude Code."""
+    """Reads one run of Claude Code, or of an agent that took over its form of events."""
+
+    kinds: ClassVar[Mapping[str, tools.ToolKind]] = {
+        "Read": "read",
+        "NotebookRead": "read",
+        "LS": "read",
+        "Write": "write",
+        "Edit": "edit",
+        "MultiEdit": "edits",
+        "NotebookEdit": "edit",
+        "Bash": "run",
+        "Grep": "search",
+        "Glob": "search",
+        "WebFetch": "web",
+        "WebSearch": "web",
+        "Task": "task",
+        "Agent": "task",
+        "ExitPlanMode": "plan",
+        "exit_plan_mode": "plan",
+        "TodoWrite": "todos",
+    }
+    program: ClassVar[str] = "Claude Code"
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +66,7 @@ class ClaudeReader(EventReader):
         if subtype == "init":
             self._directory = text(event, "cwd")
             model = text(event, "model") or "an unknown model"
-            self._add("system_message", f"Claude Code started with {model}.")
+            self._add("system_message", f"{self.program} started with {model}.")
         elif subtype == "compact_boundary":
             self._add("system_message", "The conversation was made shorter.")
         elif subtype == "api_retry":
@@ -73,10 +91,7 @@ class ClaudeReader(EventReader):
                 self._add("thinking", text(block, "thinking"))
             elif kind in {"tool_use", "server_tool_use"}:
                 call = text(block, "id")
-                tool = claude_tool(
-                    text(block, "name"), mapping(block.get("input")), self._directory
-                )
-                self.conversation.open_tool(call, tool)
+                self._open(call, text(block, "name"), mapping(block.get("input")))
             elif kind != "redacted_thinking":
                 self._add("system_message", shown(block))
         return bool(blocks)
@@ -95,6 +110,11 @@ class ClaudeReader(EventReader):
                 self._add("system_message", shown(block))
         return isinstance(content, list)
 
+    def _open(self, call: str, name: str, given: Mapping[str, Any]) -> None:
+        path = text(given, "file_path", "notebook_path", "absolute_path", "path")
+        shown_path = _relative(path, self._directory)
+        self.conversation.open_tool(call, tools.call(self.kinds, name, given, shown_path))
+
     def _tool_result(self, block: Mapping[str, Any]) -> None:
         output = _words(block.get("content"))
         call = text(block, "tool_use_id")
@@ -106,7 +126,7 @@ class ClaudeReader(EventReader):
         status = entries.FAILED if failed else entries.SUCCESS
         if failed and output.startswith(_REFUSED):
             status = {"status": "denied", "reason": output}
-        self.conversation.close_tool(call, finished(entry, output, status))
+        self.conversation.close_tool(call, tools.result(entry, output, status))
 
     def _result(self, event: Mapping[str, Any]) -> bool:
         words = text(event, "result")
@@ -126,89 +146,8 @@ class ClaudeReader(EventReader):
             self.conversation.add(entries.message(kind, content))
 
 
-def finished(entry: Entry, output: str, status: Json) -> Entry:
-    """Return a tool's entry with its result; actions without a place for one keep only the status.
-
-    What a failed one said is then shown in its content, so that it is not lost.
-    """
-    action = entry["entry_type"]["action_type"]
-    if action["action"] == "command_run":
-        code = _EXIT_CODE.match(output)
-        result = int(code[1]) if code else status == entries.SUCCESS
-        action = entries.command_run(action["command"], output=output, code=result)
-    elif action["action"] == "tool":
-        action = entries.tool(action["tool_name"], action["arguments"], output)
-    elif status == entries.FAILED and output:
-        entry = {**entry, "content": entries.bounded(f"{entry['content']}\n{output}")}
-    return entries.with_status(entry, status, action)
-
-
-def claude_tool(name: str, given: Mapping[str, Any], directory: str) -> Entry:
-    """Return the entry of a call of one of Claude Code's tools, with paths below *directory* relative."""
-    path = _relative(text(given, "file_path", "notebook_path", "path"), directory)
-    action = _file_action(name, given, path) or _other_action(name, given)
-    content = next(
-        (
-            action[field]
-            for field in ("path", "command", "query", "url", "description", "plan")
-            if action.get(field)
-        ),
-        name,
-    )
-    return entries.tool_use(name, action, content)
-
-
-def _file_action(name: str, given: Mapping[str, Any], path: str) -> Json | None:
-    match name:
-        case "Read" | "NotebookRead" | "LS":
-            return entries.file_read(path)
-        case "Write":
-            return entries.file_edit(path, [entries.write(text(given, "content"))])
-        case "Edit":
-            return entries.file_edit(path, [_edit(path, given)])
-        case "MultiEdit":
-            return entries.file_edit(
-                path, [_edit(path, one) for one in objects(given.get("edits"))]
-            )
-        case "NotebookEdit":
-            return entries.file_edit(path, [entries.edit(path, "", text(given, "new_source"))])
-    return None
-
-
-def _other_action(name: str, given: Mapping[str, Any]) -> Json:  # noqa: PLR0911 - one return for each tool
-    match name:
-        case "Bash":
-            return entries.command_run(text(given, "command"))
-        case "Grep" | "Glob":
-            return entries.search(text(given, "pattern"))
-        case "WebFetch" | "WebSearch":
-            return entries.web_fetch(text(given, "url", "query"))
-        case "Task" | "Agent":
-            return entries.task_create(text(given, "description", "prompt"))
-        case "ExitPlanMode" | "exit_plan_mode":
-            return entries.plan_presentation(text(given, "plan"))
-        case "TodoWrite":
-            return entries.todo_management(_todos(given))
-    if name.startswith("mcp__"):
-        return entries.tool(name.replace("__", ":"), given)
-    return entries.tool(name, given)
-
-
-def _todos(given: Mapping[str, Any]) -> Sequence[Json]:
-    return [
-        entries.todo(
-            text(one, "content"), text(one, "status") or "pending", text(one, "priority") or None
-        )
-        for one in objects(given.get("todos"))
-    ]
-
-
-def _edit(path: str, given: Mapping[str, Any]) -> Json:
-    return entries.edit(path, text(given, "old_string"), text(given, "new_string"))
-
-
 def _relative(path: str, directory: str) -> str:
-    return path.removeprefix(f"{directory}/") if directory else path
+    return relative(path.removeprefix(f"{directory}/") if directory else path)
 
 
 def _words(content: Any) -> str:

@@ -4,8 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from anyon.agents.agent import Agent
+from anyon.agents.amp import AMP
 from anyon.agents.claude_code import CLAUDE_CODE
 from anyon.agents.codex import CODEX
+from anyon.agents.copilot import COPILOT
+from anyon.agents.cursor_agent import CURSOR_AGENT
+from anyon.agents.gemini import GEMINI
+from anyon.agents.opencode import OPENCODE
+from anyon.agents.qwen_code import QWEN_CODE
 from anyon.agents.scripted import SCRIPTED
 from anyon.agents.shell import SHELL
 from anyon.domain.errors import InvalidInputError
@@ -13,6 +19,12 @@ from anyon.domain.errors import InvalidInputError
 _AGENTS: tuple[Agent, ...] = (
     CLAUDE_CODE,
     CODEX,
+    GEMINI,
+    OPENCODE,
+    QWEN_CODE,
+    AMP,
+    COPILOT,
+    CURSOR_AGENT,
     SHELL,
     SCRIPTED,
 )
