@@ -150,6 +150,8 @@ class MemoryEngine:
         """Kill every sandbox and forget everything."""
         for container in self._containers.values():
             if container.first is not None:
+                # A frozen helper outside would never reap its child inside, whose end is waited for.
+                self._thaw(container)
                 await asyncio.to_thread(kill, container.first)
         self._containers.clear()
         for descriptor in self._lifeline or ():

@@ -7,7 +7,6 @@ from datetime import datetime
 import structlog
 
 from anyon.clock import Clock
-from anyon.db import leases as lease_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Lease, Project
@@ -17,6 +16,7 @@ from anyon.domain.life import Facts, Tiers, next_step
 from anyon.domain.repairs import repair
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
+from anyon.services.leases import Leases
 from anyon.services.steps import SEEN, Steps
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,7 @@ class Reconciler:
         db: Database,
         engine: Engine,
         steps: Steps,
+        leases: Leases,
         clock: Clock,
         tiers: Tiers,
         at_once: int = 4,
@@ -42,6 +43,7 @@ class Reconciler:
         self._db = db
         self._engine = engine
         self._steps = steps
+        self._leases = leases
         self._clock = clock
         self._tiers = tiers
         self._at_once = at_once
@@ -63,7 +65,7 @@ class Reconciler:
         seen = {info.project: SEEN[info.state] for info in await self._engine.list()}
         now = self._clock.now()
         leases: dict[ProjectId, list[Lease]] = {}
-        for lease in await self._db.read(lease_rows.all_valid, now):
+        for lease in await self._leases.all_held():
             leases.setdefault(lease.project_id, []).append(lease)
         return [
             project.id

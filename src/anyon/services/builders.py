@@ -74,6 +74,7 @@ class Services:
     tokens: Tokens
     feed: Feed
     runs: Runs
+    leases: Leases
     homes: Homes
     db: Database
     supervisor: Supervisor
@@ -209,6 +210,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         tokens=Tokens(db, clock),
         feed=feed,
         runs=runs,
+        leases=leases,
         homes=homes,
         db=db,
         supervisor=supervisor,

@@ -79,7 +79,17 @@ class Leases:
 
     async def of(self, project_id: ProjectId) -> Sequence[Lease]:
         """Return who holds the project awake now, oldest first."""
-        return await self._db.read(lease_rows.valid, project_id, self._clock.now())
+        return [lease for lease in await self.all_held() if lease.project_id == project_id]
+
+    async def all_held(self) -> Sequence[Lease]:
+        """Return every project's holders, oldest first.
+
+        What this server itself holds counts whatever the wall clock says: a clock that jumps
+        past a lease's end must not put a project to sleep under its work.
+        """
+        recorded = await self._db.read(lease_rows.all_valid, self._clock.now())
+        by_id = {lease.id: lease for lease in recorded} | self._held
+        return sorted(by_id.values(), key=lambda lease: (lease.created_at, lease.id))
 
     async def _give_back(self, lease: Lease) -> None:
         try:

@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import events as event_rows
-from anyon.db import leases as lease_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Project
@@ -20,6 +19,7 @@ from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState, Engine
 from anyon.processes.processes import Processes
 from anyon.services.containers import Containers
+from anyon.services.leases import Leases
 from anyon.services.savers import Saver
 
 log = structlog.get_logger(__name__)
@@ -47,6 +47,7 @@ class Steps:
         engine: Engine,
         processes: Processes,
         containers: Containers,
+        leases: Leases,
         saver: Saver,
         clock: Clock,
         tiers: Tiers,
@@ -56,6 +57,7 @@ class Steps:
         self._engine = engine
         self._processes = processes
         self._containers = containers
+        self._leases = leases
         self._saver = saver
         self._clock = clock
         self._tiers = tiers
@@ -68,8 +70,7 @@ class Steps:
             if project is None or project.deleted_at is not None:
                 return None
             project = await self._repaired(project)
-            leases = await self._db.read(lease_rows.valid, project_id, self._clock.now())
-            facts = Facts(phase=project.phase, leases=leases)
+            facts = Facts(phase=project.phase, leases=await self._leases.of(project_id))
             decision = next_step(project, facts=facts, tiers=self._tiers, now=self._clock.now())
             if decision is not None and decision.step is not Step.WAKE:
                 await self._carry_out(project, decision)

@@ -119,12 +119,15 @@ def _gathered(
         engine=engine,
         processes=processes,
         containers=services.containers,
+        leases=services.leases,
         saver=LocalOnly(),
         clock=clock,
         tiers=tiers,
         grace=settings.stop_grace,
     )
-    reconciler = Reconciler(db=services.db, engine=engine, steps=steps, clock=clock, tiers=tiers)
+    reconciler = Reconciler(
+        db=services.db, engine=engine, steps=steps, leases=services.leases, clock=clock, tiers=tiers
+    )
     metrics = Metrics()
 
     async def look_before_scrape() -> None:

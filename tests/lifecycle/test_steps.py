@@ -1,0 +1,229 @@
+"""Projects step down when idle, never under work, and the record follows the engine."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from anyon.db import events as event_rows
+from anyon.db import projects as project_rows
+from anyon.domain.actors import LOCAL_ACTOR
+from anyon.domain.entities import Project
+from anyon.domain.errors import UnavailableError
+from anyon.domain.ids import LOCAL_USER
+from anyon.domain.life import Tiers
+from anyon.domain.states import ExitReason, Phase
+from anyon.engines.engine import ContainerState
+from anyon.lifecycle.reconciler import Reconciler
+from anyon.services.steps import Steps
+from anyon.testing.clocks import FakeClock
+from anyon.testing.worlds import World, living, until
+
+MINUTE = timedelta(minutes=1)
+
+
+class Store:
+    """A saver that a test can take away."""
+
+    def __init__(self) -> None:
+        self.saved: list[str] = []
+        self.is_away = False
+
+    async def save(self, project: Project, *, reason: str) -> None:
+        """Note the save, or refuse as a store that does not answer."""
+        if self.is_away:
+            raise UnavailableError("the store does not answer", code="store_unavailable")
+        self.saved.append(reason)
+
+
+@dataclass
+class Life:
+    """A server with its reconciler, and a clock of the test's."""
+
+    world: World
+    clock: FakeClock
+    store: Store
+    reconciler: Reconciler
+
+    async def pass_time(self, length: timedelta) -> None:
+        """Let time pass and the reconciler look once."""
+        await self.clock.advance(length)
+        await self.reconciler.tick()
+
+    async def phase(self, project: Project) -> Phase:
+        """Return the recorded phase."""
+        found = await self.world.db.read(project_rows.find, project.id)
+        assert found is not None
+        return found.phase
+
+    async def state(self, project: Project) -> ContainerState | None:
+        """Return what the engine says."""
+        info = await self.world.engine.inspect(project.id)
+        return info.state if info else None
+
+
+@pytest.fixture
+async def life(tmp_path: Path) -> AsyncIterator[Life]:
+    """A server whose time the test owns."""
+    clock, store, tiers = FakeClock(), Store(), Tiers()
+    async with living(tmp_path / "home", clock=clock) as world:
+        steps = Steps(
+            db=world.db,
+            engine=world.engine,
+            processes=world.processes,
+            containers=world.services.containers,
+            leases=world.services.leases,
+            saver=store,
+            clock=clock,
+            tiers=tiers,
+            grace=timedelta(seconds=1),
+        )
+        reconciler = Reconciler(
+            db=world.db,
+            engine=world.engine,
+            steps=steps,
+            leases=world.services.leases,
+            clock=clock,
+            tiers=tiers,
+        )
+        yield Life(world, clock, store, reconciler)
+
+
+async def test_an_idle_project_is_frozen_then_stopped_and_saved(life: Life) -> None:
+    """After 5 idle minutes it is frozen, after 30 it is stopped, its files saved before it is called so."""
+    project = await life.world.project()
+    await life.pass_time(4 * MINUTE)
+    assert await life.phase(project) is Phase.RUNNING
+    await life.pass_time(MINUTE)
+    assert await life.phase(project) is Phase.FROZEN
+    assert await life.state(project) is ContainerState.FROZEN
+    await life.pass_time(25 * MINUTE)
+    assert await life.phase(project) is Phase.STOPPED
+    assert await life.state(project) is ContainerState.STOPPED
+    assert life.store.saved == ["stop"]
+
+
+async def test_a_silent_job_of_45_minutes_survives(life: Life) -> None:
+    """A running process holds its project awake however long it says nothing."""
+    project = await life.world.project()
+    process = await life.world.services.processes.exec(
+        LOCAL_ACTOR,
+        project.id,
+        ["sh", "-c", "while ! [ -e gate ]; do sleep 0.1; done; echo survived"],
+    )
+    for _ in range(9):
+        await life.pass_time(5 * MINUTE)
+    assert await life.phase(project) is Phase.RUNNING
+    await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["touch", "gate"])
+    assert await life.world.printed(process) == b"survived\n"
+
+
+@pytest.mark.parametrize("tier", [5, 30])
+async def test_work_wakes_a_project_from_every_tier(life: Life, tier: int) -> None:
+    """A command on a frozen or stopped project runs, and the project counts as active again."""
+    project = await life.world.project()
+    for _ in range(tier // 5):
+        await life.pass_time(5 * MINUTE)
+    assert await life.phase(project) in {Phase.FROZEN, Phase.STOPPED}
+    process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["echo", "awake"])
+    assert await life.world.printed(process) == b"awake\n"
+    assert await life.phase(project) is Phase.RUNNING
+
+
+async def test_a_hundred_callers_make_one_start(life: Life) -> None:
+    """However many ask a stopped project at once, it is started once, and all are served."""
+    project = await life.world.project()
+    await life.pass_time(31 * MINUTE)
+    containers = life.world.services.containers
+
+    async def work(number: int) -> None:
+        async with containers.awake(project, holder=f"caller {number}", reason="test"):
+            assert await life.state(project) is ContainerState.RUNNING
+
+    before = await life.world.engine.inspect(project.id)
+    await asyncio.gather(*(work(number) for number in range(100)))
+    after = await life.world.engine.inspect(project.id)
+    assert before is not None
+    assert after is not None
+    assert after.started_at != before.started_at
+    events = await life.world.db.read(event_rows.of_project, LOCAL_USER, project.id)
+    assert len([e for e in events if e.kind == "phase.running"]) <= 2  # created, woken
+
+
+async def test_looking_wakes_nobody(life: Life) -> None:
+    """Lists and records of a stopped project leave it stopped."""
+    project = await life.world.project()
+    await life.pass_time(31 * MINUTE)
+    await life.world.services.projects.list(LOCAL_ACTOR)
+    await life.world.services.projects.get(LOCAL_ACTOR, project.id)
+    await life.world.services.tasks.list(LOCAL_ACTOR, project.id)
+    assert await life.state(project) is ContainerState.STOPPED
+
+
+async def test_a_stop_that_cannot_be_saved_is_never_called_stopped(life: Life) -> None:
+    """While the store is away the phase is stopped_unsaved; it is tried again until it is saved."""
+    project = await life.world.project()
+    life.store.is_away = True
+    await life.pass_time(31 * MINUTE)
+    assert await life.phase(project) is Phase.STOPPED_UNSAVED
+    await life.pass_time(MINUTE)
+    assert await life.phase(project) is Phase.STOPPED_UNSAVED
+    life.store.is_away = False
+    await life.pass_time(MINUTE)
+    assert await life.phase(project) is Phase.STOPPED
+
+
+async def test_a_container_stopped_behind_our_back_ends_its_processes(life: Life) -> None:
+    """A container that somebody stopped is noticed; what ran in it has the reason container_stopped."""
+    project = await life.world.project()
+    process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "1000"])
+    await life.world.engine.stop(project.id, grace=timedelta(seconds=1))
+    await life.reconciler.tick()
+
+    async def is_over() -> bool:
+        found = await life.world.services.processes.get(LOCAL_ACTOR, process.id)
+        return found.exit_reason is not None
+
+    await until(is_over)
+    found = await life.world.services.processes.get(LOCAL_ACTOR, process.id)
+    assert found.exit_reason in {ExitReason.CONTAINER_STOPPED, ExitReason.SIGNALLED}
+
+
+async def test_a_container_removed_behind_our_back_is_made_again(life: Life) -> None:
+    """The record says absent, and the next work makes the container anew."""
+    project = await life.world.project()
+    await life.world.engine.remove(project.id)
+    await life.reconciler.tick()
+    assert await life.phase(project) is Phase.ABSENT
+    process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["echo", "again"])
+    assert await life.world.printed(process) == b"again\n"
+
+
+async def test_one_project_that_fails_does_not_keep_the_others(life: Life) -> None:
+    """A step that fails costs only its own project; the rest step down in the same tick."""
+    bad, good = await life.world.project("bad"), await life.world.project("good")
+    freeze = life.world.engine.freeze
+
+    async def failing(project: str) -> object:
+        if project == bad.id:
+            raise UnavailableError("the engine does not answer")
+        return await freeze(project)  # type: ignore[arg-type]
+
+    life.world.engine.freeze = failing  # type: ignore[method-assign,assignment]
+    await life.pass_time(6 * MINUTE)
+    assert await life.phase(good) is Phase.FROZEN
+    assert await life.phase(bad) is Phase.RUNNING
+
+
+@pytest.mark.parametrize("days", [30, -30])
+async def test_a_clock_that_jumps_ends_no_work(life: Life, days: int) -> None:
+    """A wall clock set a month forward or back never stops a project in which something runs."""
+    project = await life.world.project()
+    await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "1000"])
+    life.clock.jump(timedelta(days=days))
+    await life.reconciler.tick()
+    await life.pass_time(timedelta(seconds=30))
+    assert await life.state(project) is ContainerState.RUNNING
