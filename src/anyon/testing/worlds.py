@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from anyon.services.projects import NewProject
 from anyon.services.tasks import NewTask
 
 PATIENCE = 60.0
+GRACE = timedelta(seconds=1)
 
 
 class World:
@@ -46,6 +48,7 @@ class World:
             "clock": clock,
             "home": home,
             "default_agent": "SHELL",
+            "stop_grace": GRACE,
         }
         self.services: Services = build(Parts(**{**parts, **changes}))
 
@@ -98,9 +101,11 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def living(home: Path, **changes: Any) -> AsyncIterator[World]:
-    """Give a server for the length of a block."""
-    engine = MemoryEngine(hidden=[home])
+async def living(
+    home: Path, *, engine: Engine | None = None, **changes: Any
+) -> AsyncIterator[World]:
+    """Give a server for the length of a block; *changes* replace some of its parts."""
+    engine = engine or MemoryEngine(hidden=[home])
     world = World(home, engine, changes)
     await world.db.open()
     try:
