@@ -81,6 +81,11 @@ class DockerEngine:
         """The driver's name."""
         return "docker"
 
+    @property
+    def address(self) -> str:
+        """Where the engine is: ``unix:///path`` or ``tcp://host:port``."""
+        return self._client.address
+
     async def health(self) -> Health:
         """Return the engine's version and the facts that matter for safety and speed."""
         version = await self._client.version()
@@ -131,7 +136,7 @@ class DockerEngine:
             await self._client.post(start, deadline=CHANGE)
         except RefusedError as error:
             if error.status == 404 and "network" in error.message:
-                await self._machine.need_network(again=True)
+                await self._machine.connect_again(info.id)
                 await asked(self._client.post(start, deadline=CHANGE), "start the container")
                 return await self._present(project)
             # Another caller's start may have won; then all is well.
@@ -322,16 +327,19 @@ class DockerEngine:
             return info
         self._frozen_fast.pop(info.project, None)
         cgroup = self._cgroup(info)
-        if cgroup is not None:
-            await _tried(cgroup.thaw)
         answer = await asked(
             self._client.get(f"/containers/{info.id}/json", deadline=LOOK), "look at the container"
         )
         if answer["State"].get("Paused"):
+            if cgroup is not None:
+                # The engine refuses to thaw what it believes paused and finds running: help it.
+                await _tried(cgroup.freeze)
             await asked(
                 self._client.post(f"/containers/{info.id}/unpause", deadline=CHANGE),
                 "thaw the container",
             )
+        if cgroup is not None:
+            await _tried(cgroup.thaw)
         found = await self._present(info.project)
         if found.state is ContainerState.FROZEN:
             raise EngineFailedError(

@@ -87,6 +87,22 @@ class DockerHost:
             await self._make_network(host)
         self._network_known = True
 
+    async def connect_again(self, container: str) -> None:
+        """Connect a stopped container to the bridge anew: somebody removed the one that it knew."""
+        await self.need_network(again=True)
+        host = await self.facts()
+        body = {"Container": container, "Force": True}
+        try:
+            await self._client.post(f"/networks/{host.network}/disconnect", body, deadline=CHANGE)
+        except RefusedError as error:
+            if error.status not in {403, 404, 500}:  # it was not connected, in various words
+                raise docker_errors.failed("leave the network", error) from error
+        body = {"Container": container}
+        await asked(
+            self._client.post(f"/networks/{host.network}/connect", body, deadline=CHANGE),
+            "connect the container to its network",
+        )
+
     async def _make_network(self, host: Host) -> None:
         try:
             body = docker_options.network_body(host)

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anyon.domain.layout import HOME, WORKSPACE
-from anyon.images.images import Recipe
+from anyon.images.images import CERTIFICATES, Recipe
+
+AUTHORITIES = Path("/usr/local/share/ca-certificates")
+"""Where Debian and its kin keep the certificate authorities that a machine trusts on its own.
+
+A machine whose network is inspected, or whose registries are its company's, cannot be used
+without them; so an image made on it trusts them too.
+"""
 
 
 def command(recipe: Recipe, *, suite: str, sources: Path, archive: Path) -> Sequence[str]:
@@ -29,6 +36,10 @@ def command(recipe: Recipe, *, suite: str, sources: Path, archive: Path) -> Sequ
 
 def hooks(recipe: Recipe) -> Sequence[str]:
     """Return the shell lines run on the finished root file system, which is ``$1``."""
+    authorities = (
+        f'for file in {AUTHORITIES}/*.crt; do if [ -f "$file" ]; then '
+        f'cp "$file" "$1{AUTHORITIES}/" || exit 1; fi; done; chroot "$1" update-ca-certificates'
+    )
     user = (
         f'chroot "$1" useradd --uid {recipe.uid} --user-group --home-dir {HOME} --create-home'
         " --shell /bin/bash anyon"
@@ -38,20 +49,16 @@ def hooks(recipe: Recipe) -> Sequence[str]:
         f'chown {recipe.uid}:{recipe.uid} "$1{WORKSPACE}" "$1/run/anyon"'
     )
     if not recipe.npm:
-        return (user, places)
-    return (user, places, *_npm_hooks(recipe.npm))
+        return (authorities, user, places)
+    return (authorities, user, places, *_npm_hooks(recipe.npm))
 
 
 def _npm_hooks(packages: Sequence[str]) -> Sequence[str]:
-    # The registry and the certificates are the machine's, for the time of the installation only.
-    names = shlex.join(packages)
-    certificates = "/etc/ssl/certs/ca-certificates.crt"
-    within = "/var/tmp/anyon-ca.crt"  # noqa: S108 - in a root file system that nobody else sees
     install = (
-        f'ca=""; if [ -f {certificates} ]; then cp {certificates} "$1{within}" && ca={within}; fi; '
+        # The registry is the one that the machine itself uses, for the time of the installation.
         "registry=$(npm config get registry 2>/dev/null || true); "
-        'chroot "$1" env HOME=/root ${ca:+NODE_EXTRA_CA_CERTS=$ca npm_config_cafile=$ca} '
+        f'chroot "$1" env HOME=/root NODE_EXTRA_CA_CERTS={CERTIFICATES} '
         "npm install --global --prefix /usr/local --no-fund --no-audit --no-update-notifier "
-        f'${{registry:+--registry "$registry"}} -- {names}'
+        f'${{registry:+--registry "$registry"}} -- {shlex.join(packages)}'
     )
-    return (install, f'rm -rf "$1{within}" "$1/root/.npm"')
+    return (install, 'rm -rf "$1/root/.npm"')

@@ -48,7 +48,7 @@ class ImageBuilder:
         """
         recipe = checked(recipe)
         suite, text = self._read_sources(recipe.suite)
-        archive = self._cache / f"{archive_key(recipe, text)}.tar"
+        archive = self._cache / f"{archive_key(recipe, text + trusted())}.tar"
         yield BuildEvent(step=BuildStep.PREPARE, text=f"{recipe.reference} from {suite}")
         if self._keep and await asyncio.to_thread(archive.is_file):
             yield BuildEvent(step=BuildStep.BOOTSTRAP, text=f"using {archive.name}, made before")
@@ -113,6 +113,11 @@ def archive_key(recipe: Recipe, text: str) -> str:
     """Return a name for what *recipe* gives from the sources *text*."""
     parts = [text, *recipe.packages, "/", *recipe.npm, "/", str(recipe.uid), str(recipe.suite)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def trusted(directory: Path = bootstrap.AUTHORITIES) -> str:
+    """Return the certificates that this machine trusts on its own, which go into an image."""
+    return "".join(file.read_text("utf-8", "replace") for file in sorted(directory.glob("*.crt")))
 
 
 def check_tools() -> None:

@@ -22,6 +22,10 @@ FULL = (
     "build-essential",
 )
 """What most projects' own tools need too."""
+FULL_NPM = ("node@22", "npm@10")
+"""A Node newer than the distribution's, which current front-end tools ask for."""
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+"""The system's bundle of certificate authorities, inside."""
 AGENT_PACKAGES: Mapping[str, str] = {
     "claude-code": "@anthropic-ai/claude-code",
     "codex": "@openai/codex",
@@ -137,6 +141,10 @@ def settings(recipe: Recipe) -> Sequence[str]:
         f"ENV HOME={HOME}",
         f"ENV NPM_CONFIG_PREFIX={own}",
         "ENV LANG=C.UTF-8",
+        # Programs that bring a bundle of their own take the system's: one place to trust in.
+        f"ENV NODE_EXTRA_CA_CERTS={CERTIFICATES}",
+        f"ENV PIP_CERT={CERTIFICATES}",
+        f"ENV REQUESTS_CA_BUNDLE={CERTIFICATES}",
         f"WORKDIR {WORKSPACE}",
         f"USER {recipe.uid}",
         'CMD ["sh"]',

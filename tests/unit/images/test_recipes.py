@@ -68,6 +68,14 @@ def test_the_images_user_is_the_recipes() -> None:
     assert any(line.startswith("ENV PATH=/home/anyon/.local/bin:") for line in lines)
 
 
+def test_the_machines_own_authorities_go_along(tmp_path: Path) -> None:
+    """An image trusts what the machine trusts, and another trust is another archive."""
+    (tmp_path / "own.crt").write_text("certificate")
+    (tmp_path / "own.txt").write_text("none")
+    assert builder.trusted(tmp_path) == "certificate"
+    assert "update-ca-certificates" in bootstrap.hooks(Recipe())[0]
+
+
 def test_an_archives_name_is_its_contents() -> None:
     """Another package, user or mirror is another archive; the image's name is not part of it."""
     base = Recipe()
@@ -145,7 +153,9 @@ async def test_a_kept_archive_makes_the_image_again(
     monkeypatch.setenv("PATH", str(tmp_path))
     store = KeptImages()
     recipe = checked(Recipe(reference="t/kept"))
-    (tmp_path / f"{builder.archive_key(recipe, 'text')}.tar").write_bytes(b"tar")
+    (tmp_path / f"{builder.archive_key(recipe, 'text' + builder.trusted())}.tar").write_bytes(
+        b"tar"
+    )
     made = builder.ImageBuilder(
         store, cache=tmp_path, keep=True, read_sources=lambda _: ("bookworm", "text")
     )
