@@ -1,0 +1,87 @@
+"""One project's objects in a store: its head, checkpoints and packs, read and written."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from anyon.domain.errors import ConflictError, NotFoundError
+from anyon.storage import packs, records
+from anyon.storage.keys import Keys
+from anyon.storage.objects import (
+    ABSENT,
+    ObjectNotFoundError,
+    ObjectStore,
+    PreconditionFailedError,
+)
+from anyon.storage.records import Checkpoint, Head, Places
+
+
+class OwnershipLostError(ConflictError):
+    """Another server owns the project now; this one must stop writing it."""
+
+    default_code = "ownership_lost"
+
+
+class Archive:
+    """What is kept of one project; all calls block."""
+
+    def __init__(self, store: ObjectStore, keys: Keys, project: str) -> None:
+        self.store = store
+        self.keys = keys
+        self.project = project
+        self.places = Places(project)
+
+    def head(self) -> tuple[Head | None, str]:
+        """Return the head and its generation; None and ABSENT if there never was one."""
+        try:
+            blob = self.store.get(self.places.head)
+        except ObjectNotFoundError:
+            return None, ABSENT
+        return records.decode_head(blob.data, self.keys, self.project), blob.generation
+
+    def move_head(self, head: Head, generation: str) -> str:
+        """Replace the head that has *generation*; OwnershipLostError if it was moved meanwhile."""
+        data = records.encode(self.keys.current(self.project), "head", head)
+        try:
+            return self.store.put(self.places.head, data, if_generation=generation)
+        except PreconditionFailedError:
+            raise OwnershipLostError(
+                f"another writer moved the head of {self.project}",
+                hint="Look which server owns the project; this one's files were left alone.",
+            ) from None
+
+    def checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """Return a checkpoint, or raise NotFoundError."""
+        try:
+            data = self.store.get(self.places.checkpoint(checkpoint_id)).data
+        except ObjectNotFoundError:
+            raise NotFoundError(
+                f"there is no checkpoint {checkpoint_id}", code="checkpoint_not_found"
+            ) from None
+        found = records.decode_checkpoint(data, self.keys, self.project)
+        if found.id != checkpoint_id or found.project != self.project:
+            raise NotFoundError(f"the checkpoint {checkpoint_id} is another's")
+        return found
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a new checkpoint; what it needs must be in the store already."""
+        data = records.encode(self.keys.current(self.project), "checkpoint", checkpoint)
+        self.store.put(self.places.checkpoint(checkpoint.id), data, if_generation=ABSENT)
+
+    def checkpoint_ids(self) -> list[tuple[str, datetime]]:
+        """Return the ids of all checkpoint objects and when they were written, oldest first."""
+        prefix = self.places.checkpoints
+        return [(i.key.removeprefix(prefix), i.updated_at) for i in self.store.list(prefix)]
+
+    def pack_indexes(
+        self, pack_ids: Iterable[str], check: Callable[[], None] = lambda: None
+    ) -> Iterator[packs.Pack]:
+        """Yield the indexes of packs, several being read at a time, in order."""
+
+        def one(pack_id: str) -> packs.Pack:
+            check()
+            place = self.places.pack(pack_id)
+            return packs.read_index(self.store, place, pack_id, self.keys, self.project)
+
+        with ThreadPoolExecutor(8, thread_name_prefix="anyon-index") as pool:
+            yield from pool.map(one, pack_ids)

@@ -1,0 +1,126 @@
+"""Garbage collection: old checkpoints by the retention, then packs that nothing needs.
+
+In the order opposite to writing, so that a crash leaves at worst more garbage. One
+collector at a time, under a lease. A save that runs meanwhile is safe without any lock: it
+builds only on packs of the head it read, which is kept, and on packs younger than *grace*.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from anyon.domain.errors import ConflictError
+from anyon.storage.archives import Archive, OwnershipLostError
+from anyon.storage.objects import ABSENT, DamagedError, ObjectNotFoundError, PreconditionFailedError
+from anyon.storage.records import Checkpoint
+from anyon.storage.retention import Retention, kept
+from anyon.storage.uploads import Stop
+
+LEASE = timedelta(hours=1)
+_Found = dict[str, tuple[Checkpoint, datetime]]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection removed."""
+
+    checkpoints: int
+    packs: int
+    bytes: int
+
+
+class CollectionBusyError(ConflictError):
+    """Another collector holds the lease of this project."""
+
+    default_code = "collection_busy"
+
+
+def collect(
+    archive: Archive,
+    policy: Retention,
+    *,
+    now: datetime,
+    grace: timedelta,
+    epoch: int,
+    stop: Stop,
+) -> Collected:
+    """Remove what the policy lets go; refuses to delete anything if a record cannot be read."""
+    generation = _acquire(archive, now)
+    try:
+        head, found = _read_all(archive, epoch)
+        wanted = _wanted(head, found, policy, now=now, grace=grace)
+        live = {pack for checkpoint in wanted for pack in found[checkpoint][0].packs}
+        dropped = found.keys() - wanted
+        for checkpoint in dropped:
+            stop.check()
+            archive.store.delete(archive.places.checkpoint(checkpoint))
+        return _swept(archive, live, now - grace, len(dropped), stop)
+    finally:
+        archive.store.delete(archive.places.collection, if_generation=generation)
+
+
+def _read_all(archive: Archive, epoch: int) -> tuple[str | None, _Found]:
+    """Return the head's checkpoint and all checkpoints; one that cannot be read ends it all."""
+    found = {
+        checkpoint: (archive.checkpoint(checkpoint), at)
+        for checkpoint, at in archive.checkpoint_ids()
+    }
+    # Read after the list, so that what it names is at least as new as all that was listed.
+    head, _ = archive.head()
+    if head is None:
+        if found:
+            raise DamagedError(f"{archive.project} has checkpoints and no head; all is left")
+        return None, found
+    if head.epoch > epoch:
+        raise OwnershipLostError(f"{archive.project} belongs to another server")
+    if head.checkpoint is not None and head.checkpoint not in found:
+        checkpoint = archive.checkpoint(head.checkpoint)
+        found[checkpoint.id] = (checkpoint, checkpoint.at)
+    return head.checkpoint, found
+
+
+def _wanted(
+    head: str | None,
+    found: _Found,
+    policy: Retention,
+    *,
+    now: datetime,
+    grace: timedelta,
+) -> set[str]:
+    times = [(checkpoint, record.at) for checkpoint, (record, _) in found.items()]
+    wanted = kept(times, policy, now=now)
+    wanted |= {checkpoint for checkpoint, (_, at) in found.items() if now - at <= grace}
+    return wanted if head is None else wanted | {head}
+
+
+def _swept(
+    archive: Archive, live: set[str], before: datetime, dropped: int, stop: Stop
+) -> Collected:
+    packs = size = 0
+    for info in list(archive.store.list(archive.places.packs)):
+        if info.key.rpartition("/")[2] in live or info.updated_at > before:
+            continue
+        stop.check()
+        archive.store.delete(info.key, if_generation=info.generation)
+        packs += 1
+        size += info.size_bytes
+    return Collected(dropped, packs, size)
+
+
+def _acquire(archive: Archive, now: datetime) -> str:
+    key = archive.places.collection
+    generation = ABSENT
+    try:
+        blob = archive.store.get(key)
+        until = datetime.fromisoformat(json.loads(blob.data)["until"])
+        if until > now:
+            raise CollectionBusyError(f"{archive.project} is being collected until {until}")
+        generation = blob.generation
+    except ObjectNotFoundError:
+        pass
+    record = {"until": (now + LEASE).isoformat(), "holder": secrets.token_hex(8)}
+    try:
+        return archive.store.put(key, json.dumps(record).encode(), if_generation=generation)
+    except PreconditionFailedError:
+        raise CollectionBusyError(f"{archive.project} is being collected") from None

@@ -1,0 +1,247 @@
+"""A store in a directory: the embedded default.
+
+``<root>/objects/<key>`` holds the value followed by a trailer of 32 bytes: a mark, a
+checksum of value and generation, and the generation. So a person can read an object, and
+a cut or flipped file is noticed. A write goes to ``<root>/uploads``, is made durable, and
+is then linked or renamed into place under a lock that excludes other processes too.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyon.storage.objects import (
+    ABSENT,
+    Blob,
+    DamagedError,
+    ObjectInfo,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    check_key,
+)
+
+TRAILER = struct.Struct("<12sI16s")
+MARK = b"anyon object"
+STALE_UPLOAD_SECONDS = 24 * 3600
+LOCKS = 64
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ObjectNotFoundError(f"there is no object {key}") from None
+    except PermissionError as error:
+        raise StoreRefusedError(f"the store's directory refuses: {error}") from error
+    except OSError as error:
+        raise StoreUnavailableError(f"the store's directory failed: {error}") from error
+
+
+class FilesStore:
+    """Keeps the promises of ``ObjectStore`` in a directory of a local file system.
+
+    Several processes may use one directory. It must be a file system with locks, links and
+    an honest fsync (ext4, XFS, btrfs; not a network mount).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._objects = root / "objects"
+        self._uploads = root / "uploads"
+        self._locks = root / "locks"
+        for directory in (root, self._objects, self._uploads, self._locks):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._drop_stale_uploads()
+
+    def put(self, key: str, data: bytes, *, if_generation: str | None = None) -> str:
+        """See ``ObjectStore.put``."""
+        path = self._path(key)
+        generation = secrets.token_bytes(16)
+        upload = self._uploads / generation.hex()
+        try:
+            with _translated(key):
+                _write(upload, data, generation)
+                with self._locked(key):
+                    self._check(key, if_generation)
+                    self._place(upload, path)
+        finally:
+            upload.unlink(missing_ok=True)
+        return generation.hex()
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> Blob:
+        """See ``ObjectStore.get``."""
+        path = self._path(key)
+        with _translated(key), path.open("rb", buffering=0) as file:
+            size, checksum, generation = _trailer(file.fileno(), key)
+            begin = max(0, size + start) if start < 0 else min(start, size)
+            count = size - begin if length is None else min(length, size - begin)
+            data = _read(file.fileno(), begin, count)
+        if count == size and zlib.crc32(data, zlib.crc32(generation)) != checksum:
+            raise DamagedError(f"the object {key} is damaged: its checksum does not match")
+        return Blob(data, generation.hex())
+
+    def head(self, key: str) -> ObjectInfo:
+        """See ``ObjectStore.head``."""
+        with _translated(key):
+            return _info(self._path(key), key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See ``ObjectStore.list``."""
+        with _translated(prefix):
+            keys = sorted(self._keys(prefix), key=str.encode)
+        for key in keys:
+            with contextlib.suppress(ObjectNotFoundError):  # deleted meanwhile
+                yield self.head(key)
+
+    def delete(self, key: str, *, if_generation: str | None = None) -> None:
+        """See ``ObjectStore.delete``."""
+        path = self._path(key)
+        with contextlib.suppress(ObjectNotFoundError), _translated(key), self._locked(key):
+            if path.exists():
+                self._check(key, if_generation)
+            path.unlink()
+            _sync_directory(path.parent)
+            self._drop_empty(path.parent)
+
+    def _path(self, key: str) -> Path:
+        # An object may be called as a directory of another ("a" and "a/b"): so directories
+        # carry a mark that no object's file has.
+        *directories, name = check_key(key).split("/")
+        return self._objects.joinpath(*(f"{part}+" for part in directories), f"{name}=")
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        above = prefix.split("/")[:-1]
+        if any(part in {"", ".", ".."} for part in above):
+            return
+        first = self._objects.joinpath(*(f"{part}+" for part in above))
+        waiting = [(first, "".join(f"{part}/" for part in above))]
+        while waiting:
+            directory, start = waiting.pop()
+            try:
+                entries = [(e.name, e.is_dir(follow_symlinks=False)) for e in os.scandir(directory)]
+            except FileNotFoundError:  # emptied and dropped meanwhile
+                continue
+            for name, is_directory in entries:
+                key = start + name[:-1] + ("/" if is_directory else "")
+                if not (key.startswith(prefix) or (is_directory and prefix.startswith(key))):
+                    continue
+                if is_directory:
+                    waiting.append((directory / name, key))
+                else:
+                    yield key
+
+    def _check(self, key: str, wanted: str | None) -> None:
+        if wanted is None:
+            return
+        try:
+            current = _info(self._path(key), key).generation
+        except FileNotFoundError:
+            current = ABSENT
+        if wanted != current:
+            raise PreconditionFailedError(f"{key} is not at the generation asked for")
+
+    def _place(self, upload: Path, path: Path) -> None:
+        # Another process may drop the emptied directory between mkdir and rename.
+        for _ in range(1000):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                upload.rename(path)
+            except FileNotFoundError:
+                if not upload.exists():
+                    raise
+            else:
+                break
+        else:
+            raise StoreUnavailableError(f"the directory of {path.name} vanishes again and again")
+        directory = path.parent
+        while directory != self._root:
+            _sync_directory(directory)
+            directory = directory.parent
+
+    def _drop_empty(self, directory: Path) -> None:
+        while directory != self._objects:
+            try:
+                directory.rmdir()
+            except OSError:  # not empty, or another was quicker
+                return
+            directory = directory.parent
+
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        number = zlib.crc32(key.encode()) % LOCKS
+        fd = os.open(self._locks / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _drop_stale_uploads(self) -> None:
+        limit = time.time() - STALE_UPLOAD_SECONDS
+        for upload in self._uploads.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if upload.stat().st_mtime < limit:
+                    upload.unlink()
+
+
+def _write(path: Path, data: bytes, generation: bytes) -> None:
+    checksum = zlib.crc32(data, zlib.crc32(generation))
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for part in (memoryview(data), memoryview(TRAILER.pack(MARK, checksum, generation))):
+            done = 0
+            while done < len(part):
+                done += os.write(fd, part[done:])
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, start: int, count: int) -> bytes:
+    parts = []
+    while count > 0:
+        part = os.pread(fd, count, start)
+        if not part:
+            raise StoreUnavailableError("an object's file became shorter while it was read")
+        parts.append(part)
+        start += len(part)
+        count -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _trailer(fd: int, key: str) -> tuple[int, int, bytes]:
+    size = os.fstat(fd).st_size - TRAILER.size
+    if size < 0:
+        raise DamagedError(f"the object {key} is damaged: its file is too short")
+    mark, checksum, generation = TRAILER.unpack(_read(fd, size, TRAILER.size))
+    if mark != MARK:
+        raise DamagedError(f"the object {key} is damaged: its end is missing")
+    return size, checksum, generation
+
+
+def _info(path: Path, key: str) -> ObjectInfo:
+    with path.open("rb", buffering=0) as file:
+        size, _, generation = _trailer(file.fileno(), key)
+        updated = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+    return ObjectInfo(key, size, generation.hex(), updated)
+
+
+def _sync_directory(directory: Path) -> None:
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # our object was deleted, and its directory with it
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,75 @@
+"""What of a project is not captured: caches that can be fetched again, and credentials."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from anyon.domain.errors import InvalidInputError
+
+CACHES = (
+    "home/.cache/*",
+    "home/.npm/_cacache",
+    "home/.npm/_logs",
+    "home/.cargo/registry",
+    "home/.cargo/git",
+    "home/.gradle/caches",
+    "home/.m2/repository",
+    "home/go/pkg/mod",
+    "home/.local/share/pnpm/store",
+    "home/.bun/install/cache",
+    "system/var/cache/apt",
+    "system/var/lib/apt/lists",
+    "system/tmp/*",
+    "system/run/*",
+    "system/proc",
+    "system/sys",
+    "system/dev",
+)
+CREDENTIALS = (
+    "home/.claude/.credentials.json",
+    "home/.codex/auth.json",
+    "home/.gemini/oauth_creds.json",
+    "home/.local/share/opencode/auth.json",
+    "home/.qwen/oauth_creds.json",
+    "home/.config/github-copilot/*.json",
+    "home/.config/gh/hosts.yml",
+    "home/.config/gcloud",
+    "home/.aws/credentials",
+    "home/.netrc",
+    "home/.git-credentials",
+    "home/.npmrc",
+)
+DEFAULTS = CACHES + CREDENTIALS
+
+
+@dataclass(slots=True)
+class Rules:
+    """The exclusions that still apply below some directory."""
+
+    ends: set[str] = field(default_factory=set)
+    below: dict[str, "Rules"] = field(default_factory=dict)
+
+    def excludes(self, name: str) -> bool:
+        """Say whether the entry *name* of this directory is left out."""
+        return name in self.ends or any("*" in e and fnmatchcase(name, e) for e in self.ends)
+
+    def inside(self, name: str) -> "Rules | None":
+        """Return the rules for the directory *name*, or None if none is left."""
+        return self.below.get(name)
+
+
+def parse(patterns: Iterable[str]) -> Mapping[str, Rules]:
+    """Return the rules by root of *patterns*: ``<root>/<path>``, with ``*`` in the last name.
+
+    ``.git`` can never be excluded, nor a whole root.
+    """
+    top = Rules()
+    for pattern in patterns:
+        *directories, last = pattern.split("/")
+        if not directories or not last or not all(directories) or ".git" in [*directories, last]:
+            raise InvalidInputError(f"{pattern!r} cannot be excluded", code="bad_exclusion")
+        rules = top
+        for directory in directories:
+            rules = rules.below.setdefault(directory, Rules())
+        rules.ends.add(last)
+    return top.below

@@ -1,0 +1,187 @@
+"""What this machine knows of a project's last checkpoint, so that the next one is quick.
+
+A cache: losing it costs one full reading of the files and nothing else. It says for each
+directory how it looked when it was last captured, and for each chunk which pack has it.
+"""
+
+import contextlib
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyon.storage.packs import Pack
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folders (
+    key BLOB PRIMARY KEY, looks BLOB NOT NULL, own BLOB NOT NULL, attributes TEXT NOT NULL,
+    node BLOB NOT NULL, packs BLOB NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    skipped INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contents (key BLOB PRIMARY KEY, entries BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, id TEXT UNIQUE, bytes INTEGER);
+CREATE TABLE IF NOT EXISTS chunks (id BLOB PRIMARY KEY, pack INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """How a directory looked when it was captured, and what it became."""
+
+    looks: bytes
+    """A hash over the names and times of its entries; empty if they were too young to trust."""
+    own: bytes
+    """Its own times, packed; empty likewise."""
+    attributes: str
+    """Its own attributes, encoded for its parent's node."""
+    node: bytes
+    packs: frozenset[int]
+    """The packs that hold its node and its files' chunks."""
+    files: int
+    bytes: int
+    skipped: int
+
+
+class Knowledge:
+    """One project's cache file. Used by one save at a time."""
+
+    def __init__(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = file
+        try:
+            self._open()
+        except sqlite3.DatabaseError:  # a damaged cache is worth nothing: begin another
+            self._discard()
+            self._open()
+        self.folders: dict[bytes, FolderFacts] = {}
+        self._load()
+
+    def _open(self) -> None:
+        self._db = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, _VERSION}:
+            raise sqlite3.DatabaseError("of another version")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
+
+    def _discard(self) -> None:
+        self._db.close()
+        for suffix in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+
+    def _load(self) -> None:
+        facts = dict(self._db.execute("SELECT name, value FROM facts"))
+        self.basis: str = facts.get("basis", "")
+        self.folders = {
+            row[0]: FolderFacts(row[1], row[2], row[3], row[4], _unpacked(row[5]), *row[6:])
+            for row in self._db.execute("SELECT * FROM folders")
+        }
+        rows = self._db.execute("SELECT number, id, bytes FROM packs").fetchall()
+        self._packs = {number: (pack, size) for number, pack, size in rows}
+        self.has_chunks: bool = bool(self._packs)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._db.close()
+
+    def forget(self, packs: Iterable[Pack] = ()) -> None:
+        """Begin anew, knowing only that these *packs* are in the store."""
+        with self._transaction():
+            for table in ("facts", "folders", "contents", "packs", "chunks"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from this line
+            self._packs = {}
+            self._add_packs(packs)
+        self._load()
+
+    def pack_of(self, chunk: bytes) -> int | None:
+        """Return the number of the pack that holds *chunk*, if any does."""
+        row = self._db.execute("SELECT pack FROM chunks WHERE id=?", (chunk,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def contents(self, key: bytes) -> bytes | None:
+        """Return what was kept of a directory's entries."""
+        row = self._db.execute("SELECT entries FROM contents WHERE key=?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def pack(self, number: int) -> tuple[str, int]:
+        """Return a pack's id and size."""
+        return self._packs[number]
+
+    def next_number(self) -> int:
+        """Return the number that the next new pack gets."""
+        return max(self._packs, default=0) + 1
+
+    def replace(
+        self,
+        basis: str,
+        folders: dict[bytes, FolderFacts],
+        contents: dict[bytes, bytes],
+        new_packs: dict[int, Pack],
+    ) -> None:
+        """Keep what a save has learnt: *folders* is the whole tree now, *contents* what changed."""
+        changed = [(k, f) for k, f in folders.items() if self.folders.get(k) is not f]
+        gone = [(key,) for key in self.folders if key not in folders]
+        live = frozenset().union(*(f.packs for f in folders.values()))
+        with self._transaction():
+            self._add_packs(new_packs.values(), new_packs)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO folders VALUES (?,?,?,?,?,?,?,?,?)",
+                (
+                    (
+                        k,
+                        f.looks,
+                        f.own,
+                        f.attributes,
+                        f.node,
+                        _packed(f.packs),
+                        f.files,
+                        f.bytes,
+                        f.skipped,
+                    )
+                    for k, f in changed
+                ),
+            )
+            self._db.executemany("INSERT OR REPLACE INTO contents VALUES (?,?)", contents.items())
+            self._db.executemany("DELETE FROM folders WHERE key=?", gone)
+            self._db.executemany("DELETE FROM contents WHERE key=?", gone)
+            # The objects of the others may be collected as garbage: nothing may be built on them.
+            if dead := self._packs.keys() - live:
+                self._db.executemany("DELETE FROM packs WHERE number=?", [(n,) for n in dead])
+                self._db.execute("DELETE FROM chunks WHERE pack NOT IN (SELECT number FROM packs)")
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES ('basis', ?)", (basis,))
+        self.basis = basis
+
+    def _add_packs(self, packs: Iterable[Pack], numbers: Iterable[int] | None = None) -> None:
+        chosen = iter(numbers) if numbers is not None else iter(range(1, 1 << 31))
+        for number, pack in zip(chosen, packs, strict=False):
+            self._db.execute(
+                "INSERT OR REPLACE INTO packs VALUES (?,?,?)", (number, pack.id, pack.size_bytes)
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO chunks VALUES (?,?)",
+                ((chunk, number) for chunk in pack.chunk_ids()),
+            )
+            self._packs[number] = (pack.id, pack.size_bytes)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _packed(numbers: frozenset[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *sorted(numbers))
+
+
+def _unpacked(data: bytes) -> frozenset[int]:
+    return frozenset(struct.unpack(f"<{len(data) // 4}I", data))

@@ -1,0 +1,173 @@
+"""The small objects of a project in the bucket: head and checkpoints, and where all lie.
+
+Each is two lines of JSON: ``{"key": …, "signature": …}`` and the body that is signed. A
+record of another project, or a changed one, is refused.
+"""
+
+import json
+import os
+import re
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from anyon.domain.errors import InvalidInputError
+from anyon.storage.keys import Keys, ProjectKey
+from anyon.storage.objects import DamagedError
+
+FORMAT = 1
+_PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,3}")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The keys of one project's objects; all begin with ``<project>/``."""
+
+    project: str
+
+    def __post_init__(self) -> None:
+        if not _PROJECT.fullmatch(self.project):
+            raise InvalidInputError(f"{self.project!r} is not a project's place in a store")
+
+    @property
+    def head(self) -> str:
+        """The key of the one object that is overwritten by checkpoints."""
+        return f"{self.project}/head"
+
+    @property
+    def owner(self) -> str:
+        """The key of the object that says which server the project belongs to."""
+        return f"{self.project}/owner"
+
+    @property
+    def collection(self) -> str:
+        """The key of the lease under which garbage is collected."""
+        return f"{self.project}/collection"
+
+    @property
+    def checkpoints(self) -> str:
+        """The prefix of all checkpoints."""
+        return f"{self.project}/checkpoints/"
+
+    @property
+    def packs(self) -> str:
+        """The prefix of all packs."""
+        return f"{self.project}/packs/"
+
+    def checkpoint(self, checkpoint_id: str) -> str:
+        """Return the key of a checkpoint."""
+        return f"{self.checkpoints}{checkpoint_id}"
+
+    def pack(self, pack_id: str) -> str:
+        """Return the key of a pack; spread by the first digits, as stores like it."""
+        return f"{self.packs}{pack_id[:2]}/{pack_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """One captured tree: its top node, and its own attributes as in a node's entry."""
+
+    node: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved state of a project."""
+
+    id: str
+    """Time-ordered: sorting ids sorts checkpoints by age."""
+    project: str
+    parent: str | None
+    at: datetime
+    reason: str
+    epoch: int
+    roots: dict[str, Root]
+    files: int
+    size_bytes: int
+    """The sum of all files' sizes."""
+    new_bytes: int
+    """What this checkpoint added to the store."""
+    packs: dict[str, int]
+    """Every pack that holds a part of it, and the pack's size."""
+    records: str | None = None
+    """The chunk of the project's own records, as the server gave them."""
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Which checkpoint is the last, and the epoch of the server that wrote it."""
+
+    checkpoint: str | None
+    epoch: int
+    at: datetime
+    owner: str = ""
+
+
+def new_checkpoint_id(at: datetime) -> str:
+    """Return an id (UUID version 7) that sorts by *at*."""
+    milliseconds = int(at.timestamp() * 1000)
+    fraction = time.perf_counter_ns() & 0xFFF
+    low = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
+    value = (milliseconds << 80) | (7 << 76) | (fraction << 64) | (2 << 62) | low
+    return str(uuid.UUID(int=value))
+
+
+def encode(key: ProjectKey, kind: str, record: Checkpoint | Head) -> bytes:
+    """Return the object that holds *record*."""
+    body = {"format": FORMAT, "kind": kind, **asdict(record)}
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True, default=_plain).encode()
+    first = json.dumps({"key": key.id.hex(), "signature": key.signature(text)}).encode()
+    return first + b"\n" + text + b"\n"
+
+
+def decode_checkpoint(data: bytes, keys: Keys, project: str) -> Checkpoint:
+    """Return the checkpoint in *data*, or raise DamagedError."""
+    body = _decoded(data, keys, project, "checkpoint")
+    try:
+        return Checkpoint(
+            **{
+                **body,
+                "at": datetime.fromisoformat(body["at"]),
+                "roots": {name: Root(**root) for name, root in body["roots"].items()},
+            }
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"a checkpoint of {project} is not of its form: {error}") from error
+
+
+def decode_head(data: bytes, keys: Keys, project: str) -> Head:
+    """Return the head in *data*, or raise DamagedError."""
+    body = _decoded(data, keys, project, "head")
+    try:
+        return Head(**{**body, "at": datetime.fromisoformat(body["at"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"the head of {project} is not of its form: {error}") from error
+
+
+def _decoded(data: bytes, keys: Keys, project: str, kind: str) -> dict[str, Any]:
+    try:
+        first, text, rest = data.split(b"\n")
+        envelope = json.loads(first)
+        key = keys.named(project, bytes.fromhex(envelope["key"]))
+        signed = rest == b"" and key.signature(text) == envelope["signature"]
+        body: dict[str, Any] = json.loads(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"the {kind} of {project} cannot be read: {error}") from error
+    if not signed or body.pop("kind", None) != kind:
+        raise DamagedError(f"the {kind} of {project} is not what was written for it")
+    if body.pop("format", None) != FORMAT:
+        raise DamagedError(
+            f"the {kind} of {project} is of a format this version does not know",
+            hint="Update Anyon.",
+        )
+    return body
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,225 @@
+"""Taking a checkpoint: scan, upload, write the record, move the head; in this order always.
+
+Whatever fails, the former checkpoint is untouched: at worst there are objects that nothing
+refers to, which garbage collection finds.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyon
+from anyon.domain.errors import NotFoundError
+from anyon.storage.archives import Archive, OwnershipLostError
+from anyon.storage.exclusions import Rules
+from anyon.storage.knowledge import FolderFacts, Knowledge
+from anyon.storage.records import Checkpoint, Head, Root, new_checkpoint_id
+from anyon.storage.scans import Report, Scan
+from anyon.storage.uploads import Stop, Uploads
+
+PRECOPY_ROUNDS = 3
+PRECOPY_ENOUGH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be saved, and how."""
+
+    trees: Mapping[str, Path]
+    reason: str
+    at: datetime
+    epoch: int = 0
+    owner: str = ""
+    records: bytes = b""
+    freeze: Callable[[], AbstractContextManager[object]] | None = None
+    rules: Mapping[str, Rules] = field(default_factory=dict)
+    workers: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A confirmed state: when this exists, *checkpoint* can be restored anywhere."""
+
+    checkpoint: Checkpoint
+    is_new: bool
+    """False if nothing had changed and the former checkpoint stands for this state too."""
+    report: Report
+    pause_seconds: float
+    """How long the project was frozen; 0 if it was not."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of the trees at some point of a save."""
+
+    folders: dict[bytes, FolderFacts]
+    contents: dict[bytes, bytes]
+    tops: dict[str, Root] = field(default_factory=dict)
+
+
+class Save:
+    """One checkpoint being taken; blocks; call ``run`` once."""
+
+    def __init__(self, archive: Archive, knowledge: Knowledge, wish: Wish, stop: Stop) -> None:
+        self._archive = archive
+        self._knowledge = knowledge
+        self._wish = wish
+        self._stop = stop
+        self._key = archive.keys.current(archive.project)
+        self._report = Report()
+        self._pause = 0.0
+
+    def run(self) -> Saved:
+        """Take the checkpoint and return it once it is durable."""
+        for name, path in self._wish.trees.items():
+            if not path.is_dir():
+                raise NotFoundError(f"the tree {name} is not there: {path}", code="tree_not_found")
+        head, generation = self._archive.head()
+        self._check_owner(head)
+        parent = self._basis(head)
+        uploads = Uploads(
+            self._archive.store,
+            self._archive.places,
+            self._key,
+            known=self._knowledge.pack_of,
+            first_number=self._knowledge.next_number(),
+            workers=self._wish.workers,
+        )
+        try:
+            state = self._capture(uploads)
+            records = uploads.add(self._wish.records, is_node=True) if self._wish.records else None
+            uploads.flush()
+        finally:
+            uploads.close()
+        is_new = self._differs(parent, state, records)
+        checkpoint = parent
+        if checkpoint is None or is_new:
+            checkpoint = self._checkpoint(parent, state, records, uploads)
+            self._confirm(checkpoint, generation)
+        self._knowledge.replace(
+            self._basis_name(checkpoint.id), state.folders, state.contents, uploads.packs
+        )
+        return Saved(
+            checkpoint=checkpoint, is_new=is_new, report=self._report, pause_seconds=self._pause
+        )
+
+    def _check_owner(self, head: Head | None) -> None:
+        if head is not None and head.epoch > self._wish.epoch:
+            raise OwnershipLostError(
+                f"{self._archive.project} belongs to epoch {head.epoch} ({head.owner}), "
+                f"this server is of epoch {self._wish.epoch}",
+                hint="Another server took the project over; this one must not write it.",
+            )
+
+    def _basis_name(self, checkpoint_id: str) -> str:
+        return f"{checkpoint_id} {self._key.id.hex()}"
+
+    def _basis(self, head: Head | None) -> Checkpoint | None:
+        """Return the checkpoint to build on, and make what is known fit it."""
+        if head is None or head.checkpoint is None:
+            self._knowledge.forget()
+            return None
+        parent = self._archive.checkpoint(head.checkpoint)
+        if self._knowledge.basis != self._basis_name(parent.id):
+            indexes = self._archive.pack_indexes(parent.packs, self._stop.check)
+            # Chunks under another key have other names: they are of no use.
+            self._knowledge.forget(pack for pack in indexes if pack.key_id == self._key.id)
+        return parent
+
+    def _capture(self, uploads: Uploads) -> _State:
+        state = _State(dict(self._knowledge.folders), {})
+        if self._wish.freeze is None:
+            return self._round(uploads, state, self._read(uploads, state))
+        for _ in range(PRECOPY_ROUNDS):
+            before = self._report.read_bytes
+            state = self._round(uploads, state, self._read(uploads, state))
+            if self._report.read_bytes - before < PRECOPY_ENOUGH_BYTES:
+                break
+        self._report.unstable.clear()
+        self._report.skipped.clear()
+        uploads.is_holding = True
+        with self._wish.freeze():
+            began = time.monotonic()
+            scans = self._read(uploads, state)
+            self._pause = time.monotonic() - began
+        uploads.is_holding = False
+        return self._round(uploads, state, scans)
+
+    def _read(self, uploads: Uploads, state: _State) -> list[Scan]:
+        def kept(key: bytes) -> bytes | None:
+            return state.contents.get(key) or self._knowledge.contents(key)
+
+        scans = []
+        for name in sorted(self._wish.trees):
+            scan = Scan(
+                name,
+                bytes(self._wish.trees[name]),
+                rules=self._wish.rules.get(name),
+                known=state.folders,
+                kept=kept,
+                uploads=uploads,
+                stop=self._stop,
+                report=self._report,
+            )
+            scan.read()
+            scans.append(scan)
+        return scans
+
+    def _round(self, uploads: Uploads, before: _State, scans: list[Scan]) -> _State:
+        for scan in scans:
+            scan.nodes()
+        uploads.flush()
+        folders: dict[bytes, FolderFacts] = {}
+        contents = dict(before.contents)
+        tops = {}
+        for scan in scans:
+            scan.facts()
+            folders.update(scan.folders)
+            contents.update(scan.contents)
+            node, attributes = scan.top
+            tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"))
+        return _State(folders, {k: c for k, c in contents.items() if k in folders}, tops)
+
+    def _differs(self, parent: Checkpoint | None, state: _State, records: bytes | None) -> bool:
+        if parent is None:
+            return True
+        wanted = records.hex() if records is not None else None
+        return parent.roots != state.tops or parent.records != wanted
+
+    def _checkpoint(
+        self, parent: Checkpoint | None, state: _State, records: bytes | None, uploads: Uploads
+    ) -> Checkpoint:
+        numbers = set().union(*(facts.packs for facts in state.folders.values()))
+        if records is not None:
+            numbers.add(uploads.pack_of(records))
+        new = {number: (pack.id, pack.size_bytes) for number, pack in uploads.packs.items()}
+        places = [new.get(n) or self._knowledge.pack(n) for n in sorted(numbers)]
+        at = self._wish.at
+        if parent is not None:
+            # A clock that went back must not make the newest look older.
+            at = max(at, parent.at + timedelta(milliseconds=1))
+        return Checkpoint(
+            id=new_checkpoint_id(at),
+            project=self._archive.project,
+            parent=parent.id if parent is not None else None,
+            at=at,
+            reason=self._wish.reason,
+            epoch=self._wish.epoch,
+            roots=state.tops,
+            files=sum(facts.files for facts in state.folders.values()),
+            size_bytes=sum(facts.bytes for facts in state.folders.values()),
+            new_bytes=uploads.new_bytes,
+            packs=dict(places),
+            records=records.hex() if records is not None else None,
+            tool=f"anyon {anyon.__version__}",
+        )
+
+    def _confirm(self, checkpoint: Checkpoint, generation: str) -> None:
+        self._stop.check()
+        self._archive.add_checkpoint(checkpoint)
+        head = Head(checkpoint.id, self._wish.epoch, checkpoint.at, self._wish.owner)
+        self._archive.move_head(head, generation)

@@ -1,0 +1,166 @@
+"""The way of new chunks into the store: hash, leave out what is known, compress, pack, put.
+
+One thread adds; compressing and putting are done by a few others. What waits is bounded:
+some frames and some packs, whatever the size of the tree.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from anyon.domain.errors import AnyonError
+from anyon.storage.keys import ProjectKey
+from anyon.storage.objects import ABSENT, ObjectStore, PreconditionFailedError
+from anyon.storage.packs import FRAME_BYTES, PACK_BYTES, Pack, SealedFrame, build, seal_frame
+from anyon.storage.records import Places
+
+SMALL_PACK_BYTES = 2 << 20
+HELD_BYTES = 64 << 20
+
+
+class StoppedError(AnyonError):
+    """The work was called off before it was done; nothing was confirmed."""
+
+    default_code = "stopped"
+    status = 503
+
+
+class Stop:
+    """A wish to end, asked for between steps."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Call the work off."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise StoppedError if the work was called off."""
+        if self._event.is_set():
+            raise StoppedError("the work was called off")
+
+
+class _Stream:
+    """Frames of one sort (file contents, or nodes) on their way into packs."""
+
+    def __init__(self) -> None:
+        self.chunks: list[tuple[bytes, bytes]] = []
+        self.raw_bytes = 0
+        self.sealing: deque[Future[SealedFrame]] = deque()
+        self.frames: list[SealedFrame] = []
+        self.frames_bytes = 0
+
+
+class Uploads:
+    """Takes chunks; after ``finish`` every one of them is durable in the store."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        places: Places,
+        key: ProjectKey,
+        *,
+        known: Callable[[bytes], int | None],
+        first_number: int,
+        workers: int = 3,
+    ) -> None:
+        self._store = store
+        self._places = places
+        self._key = key
+        self._known = known
+        self._number = first_number
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="anyon-upload")
+        self._streams = {False: _Stream(), True: _Stream()}
+        self._new: dict[bytes, bool] = {}
+        self._puts: deque[Future[None]] = deque()
+        self.packs: dict[int, Pack] = {}
+        self._where: dict[bytes, int] = {}
+        self.new_bytes = 0
+        self.is_holding = False
+        """While true, ``add`` keeps what it takes in memory (to a bound) and does not wait."""
+
+    def add(self, data: bytes, *, is_node: bool = False) -> bytes:
+        """Take a chunk and return its id; it may still be on its way."""
+        chunk = self._key.chunk_id(data)
+        if chunk in self._new or self._known(chunk) is not None:
+            return chunk
+        self._new[chunk] = True
+        stream = self._streams[is_node]
+        stream.chunks.append((chunk, data))
+        stream.raw_bytes += len(data)
+        if stream.raw_bytes >= FRAME_BYTES:
+            self._seal(stream)
+        return chunk
+
+    def pack_of(self, chunk: bytes) -> int:
+        """Return the number of the pack that holds *chunk*; after ``finish`` only."""
+        number = self._where.get(chunk)
+        if number is None:
+            number = self._known(chunk)
+        if number is None:
+            raise KeyError(chunk.hex())
+        return number
+
+    def flush(self) -> None:
+        """Return when all chunks taken so far are durable; ``add`` may go on after it."""
+        for stream in self._streams.values():
+            self._seal(stream)
+            while stream.sealing:
+                self._collect(stream)
+        contents, nodes = self._streams[False], self._streams[True]
+        if contents.frames_bytes + nodes.frames_bytes <= SMALL_PACK_BYTES:
+            # A small checkpoint is one object, not two.
+            contents.frames += nodes.frames
+            contents.frames_bytes += nodes.frames_bytes
+            nodes.frames, nodes.frames_bytes = [], 0
+        for stream in self._streams.values():
+            self._put(stream)
+        while self._puts:
+            self._puts.popleft().result()
+
+    def close(self) -> None:
+        """End the threads; what is under way is waited for, its errors were raised or are moot."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _seal(self, stream: _Stream) -> None:
+        if not stream.chunks:
+            return
+        stream.sealing.append(self._pool.submit(seal_frame, self._key, stream.chunks))
+        stream.chunks, stream.raw_bytes = [], 0
+        allowed = HELD_BYTES // FRAME_BYTES if self.is_holding else self._workers + 1
+        while len(stream.sealing) > allowed:
+            self._collect(stream)
+            if stream.frames_bytes >= PACK_BYTES:
+                self._put(stream)
+
+    def _collect(self, stream: _Stream) -> None:
+        frame = stream.sealing.popleft().result()
+        stream.frames.append(frame)
+        stream.frames_bytes += len(frame.data)
+
+    def _put(self, stream: _Stream) -> None:
+        if not stream.frames:
+            return
+        frames, stream.frames, stream.frames_bytes = stream.frames, [], 0
+        number, self._number = self._number, self._number + 1
+        for frame in frames:
+            for chunk, _ in frame.chunks:
+                self._where[chunk] = number
+        while len(self._puts) >= self._workers:
+            self._puts.popleft().result()
+        self._puts.append(self._pool.submit(self._put_pack, number, frames))
+
+    def _put_pack(self, number: int, frames: list[SealedFrame]) -> None:
+        pack, data = build(self._key, frames)
+        object_key = self._places.pack(pack.id)
+        try:
+            self._store.put(object_key, data, if_generation=ABSENT)
+        except PreconditionFailedError:
+            # A former try put it there; it must be whole, for it is about to be relied on.
+            if self._store.get(object_key).data != data:
+                raise
+        self.packs[number] = pack
+        self.new_bytes += len(data)
