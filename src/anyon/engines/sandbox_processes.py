@@ -110,6 +110,10 @@ def members(first: int) -> Sequence[ProcessStat]:
 
     The first process is left out, zombies too.
     """
+    return [item for item in _everyone(first) if item.state not in "ZX"]
+
+
+def _everyone(first: int) -> Sequence[ProcessStat]:
     namespace = _namespace(first)
     if namespace is None:
         return ()
@@ -121,7 +125,7 @@ def members(first: int) -> Sequence[ProcessStat]:
         grew = bool(more)
         inside |= more
     inside.discard(first)
-    return [everything[pid] for pid in sorted(inside) if everything[pid].state not in "ZX"]
+    return [everything[pid] for pid in sorted(inside)]
 
 
 def programs(first: int) -> Sequence[ProcessStat]:
@@ -149,8 +153,11 @@ def suspend(first: int, *, rounds: int = 100) -> bool:
 
 
 def resume(first: int) -> None:
-    """Undo ``suspend``, also for parents outside: who entered stops along with its program."""
-    found = members(first)
+    """Undo ``suspend``, also for parents outside: who entered stops along with its program.
+
+    Also where that program is dead already: its end must be taken up for the sandbox to end.
+    """
+    found = _everyone(first)
     inside = {item.pid for item in found} | {first}
     outside = {item.parent for item in found} - inside - {0, 1}
     send(signal.SIGCONT, [*outside, *inside])
