@@ -55,14 +55,15 @@ class BubblewrapEngine:
         control_groups: Hierarchies | None = None,
     ) -> None:
         self._state = state.absolute()
-        self._hidden = tuple(path.absolute() for path in (*hidden, state))
+        given = (*hidden, state)
+        self._hidden = tuple({*(p.absolute() for p in given), *(p.resolve() for p in given)})
         self._clock = clock or SystemClock()
         self._records = Records(self._state)
         self._hierarchies = control_groups
         self._locks: dict[ProjectId, asyncio.Lock] = {}
         self._acts: set[asyncio.Task[Any]] = set()
+        self._finding = asyncio.Lock()
         self._found: tuple[sandboxes.Tools, RootKind] | None = None
-        self._no_group_reason = ""
         self._meter = Meter()
 
     @property
@@ -205,14 +206,21 @@ class BubblewrapEngine:
     def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._acts.add(task)
-        task.add_done_callback(self._acts.discard)
+        task.add_done_callback(self._done)
         return task
 
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._acts.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen, also when the caller has gone away
+
     async def _find(self) -> tuple[sandboxes.Tools, RootKind]:
-        if self._found is None:
-            tools = await asyncio.to_thread(sandboxes.find_tools)
-            self._found = tools, await asyncio.to_thread(find_kind, tools, self._state)
-        return self._found
+        async with self._finding:
+            if self._found is None:
+                tools = await asyncio.to_thread(sandboxes.find_tools)
+                kind = await asyncio.to_thread(_translated, find_kind, tools, self._state)
+                self._found = tools, kind
+            return self._found
 
     def _existing(self, project: ProjectId) -> Record:
         record = self._records.read(project)
@@ -268,14 +276,13 @@ class BubblewrapEngine:
         return started
 
     def _group(self, record: Record) -> Group | None:
+        """Return a group with the limits set, or None where there can be none (health says so)."""
         try:
             group = make_group(self._mounted(), f"project-{record.spec.project}")
-            group.thaw()
-            group.limit(record.spec.limits)
-        except OSError as error:
-            # Said by health, and by stats that know less: an ordinary user has no groups.
-            self._no_group_reason = str(error)
+        except OSError:
             return None
+        _translated(group.thaw)
+        _translated(group.limit, record.spec.limits)
         return group
 
     def _mounted(self) -> Hierarchies:

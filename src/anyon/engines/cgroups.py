@@ -67,6 +67,8 @@ def limit_files(limits: Limits, version: int) -> Sequence[tuple[str, str, str, b
     if limits.memory_bytes is not None:
         size = str(limits.memory_bytes)
         if version == 1:
+            # Memory alone may never be more than memory with swap, whatever stood there before.
+            found.append(("memory", "memory.memsw.limit_in_bytes", "-1", True))
             found.append(("memory", "memory.limit_in_bytes", size, False))
             found.append(("memory", "memory.memsw.limit_in_bytes", size, True))
         else:

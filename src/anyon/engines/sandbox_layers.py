@@ -15,6 +15,7 @@ from anyon.engines.sandbox_plans import SHOWN_BELOW, hidden_entries
 _OPAQUE = "user.overlay.opaque"
 _SCANNED = ("etc", "opt", "usr/local/etc")
 _SCAN_DEPTH = 4
+_FRESH = ("tmp", "run", "dev", "proc", "sys", "var/tmp")
 _ACCOUNTS = ("shadow", "gshadow")
 
 
@@ -75,7 +76,12 @@ def hidden_names(root: Path, hidden: Iterable[Path], *, private: bool = True) ->
     if private:
         names.update(private_paths(root))
     names.update(str(path.relative_to(root)) for path in hidden if path.is_relative_to(root))
-    return sorted(names - {"."})
+    # What is fresh in every sandbox has nothing of the host's to hide.
+    return sorted(
+        name
+        for name in names - {"."}
+        if not any(Path(name).is_relative_to(fresh) for fresh in _FRESH)
+    )
 
 
 def hide_in_layer(upper: Path, hidden: Iterable[Path], root: Path = Path("/")) -> None:
@@ -87,12 +93,16 @@ def hide_in_layer(upper: Path, hidden: Iterable[Path], root: Path = Path("/")) -
 
 def _hide(upper: Path, root: Path, name: str) -> None:
     target = upper / name
-    if name in {f"etc/{account}" for account in _ACCOUNTS} or os.path.lexists(target):
-        # Made by the project, or hidden before: the host's own was never to be seen there.
-        return
+    if name in {f"etc/{account}" for account in _ACCOUNTS}:
+        return  # replaced below
     try:
         found = (root / name).lstat()
     except (FileNotFoundError, NotADirectoryError):
+        return
+    if os.path.lexists(target):
+        # Made by the project, or hidden before. A directory must not be merged with the host's.
+        if stat.S_ISDIR(target.lstat().st_mode):
+            os.setxattr(target, _OPAQUE, b"y")
         return
     if not _make_parents(upper, root, Path(name).parent):
         return

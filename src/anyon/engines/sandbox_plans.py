@@ -98,6 +98,21 @@ def keeper(lifeline: int | None = None) -> str:
     return f"echo ready; read -r go || exit 1; exec {hold} >/dev/null 2>&1"
 
 
+def _fresh_parts() -> Sequence[str]:
+    """Return what is the same in every sandbox, and made anew at each start."""
+    found = ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys"]
+    # Bubblewrap covers a part of /proc only: as root the rest would change the host's kernel.
+    for name in ("sys", "fs", "acpi", "scsi"):
+        found += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    for fresh, mode in (("/tmp", "1777"), ("/var/tmp", "1777"), ("/run", "0755")):  # noqa: S108 - inside
+        found += ["--perms", mode, "--tmpfs", fresh]
+    found += ["--perms", "1777", "--dir", "/run/lock"]
+    return found
+
+
+_FRESH_PARTS = _fresh_parts()
+
+
 def bubblewrap_arguments(plan: SandboxPlan) -> Sequence[str]:
     """Return the arguments that make *plan*'s sandbox, without the program."""
     found = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", plan.hostname]
@@ -120,10 +135,7 @@ def bubblewrap_arguments(plan: SandboxPlan) -> Sequence[str]:
         found += ["--perms", "0755", "--tmpfs", str(path)]
     for path in plan.masked:
         found += ["--ro-bind", "/dev/null", str(path)]
-    found += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys"]
-    for fresh, mode in (("/tmp", "1777"), ("/var/tmp", "1777"), ("/run", "0755")):  # noqa: S108 - inside
-        found += ["--perms", mode, "--tmpfs", fresh]
-    found += ["--perms", "1777", "--dir", "/run/lock"]
+    found += _FRESH_PARTS
     for path in plan.files:
         found += ["--ro-bind-try", str(path), str(path)]
     found += ["--perms", "0700", "--tmpfs", str(SECRETS)]

@@ -2,17 +2,27 @@
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way down: its name above, who it is, and its directories left to remove."""
+
+    name: str
+    identity: tuple[int, int]
+    left: list[str]
 
 
 def remove_tree(path: Path) -> None:
     """Remove *path* and what is below it; absent is success.
 
     Directories without permissions (an overlay's work directory has none) are given them first.
-    Depth is no matter: sub-directories are moved up to the top before they are emptied, so that
-    one level is all that is ever open. Raises OSError for what cannot be removed.
+    Depth is no matter: one directory is open at a time, and the way back up is checked to lead
+    where it came from. Nothing else may be writing there. Raises OSError for what cannot be removed.
     """
     try:
         kind = path.lstat().st_mode
@@ -21,12 +31,52 @@ def remove_tree(path: Path) -> None:
     if not stat.S_ISDIR(kind):
         path.unlink()
         return
-    top = _open_directory(None, str(path))
-    try:
-        _empty(top)
-    finally:
-        os.close(top)
+    _empty(_open_directory(None, str(path)))
     path.rmdir()
+
+
+def _empty(here: int) -> None:
+    """Remove all below the directory *here*, and close it."""
+    levels = [_Level("", _identity(here), _clear(here))]
+    try:
+        while True:
+            level = levels[-1]
+            if level.left:
+                name = level.left.pop()
+                inner = _open_directory(here, name)
+                os.close(here)
+                here = inner
+                levels.append(_Level(name, _identity(here), _clear(here)))
+                continue
+            levels.pop()
+            if not levels:
+                return
+            parent = os.open("..", _OPEN, dir_fd=here)
+            os.close(here)
+            here = parent
+            if _identity(here) != levels[-1].identity:
+                raise OSError(f"directory {level.name!r} was moved while it was removed")
+            os.rmdir(level.name, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _clear(here: int) -> list[str]:
+    """Remove what is no directory, and return the names of the directories."""
+    os.fchmod(here, 0o700)
+    left = []
+    with os.scandir(here) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=here)
+    return left
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    found = os.fstat(directory)
+    return found.st_dev, found.st_ino
 
 
 def _open_directory(parent: int | None, name: str) -> int:
@@ -35,48 +85,3 @@ def _open_directory(parent: int | None, name: str) -> int:
     except PermissionError:
         os.chmod(name, 0o700, dir_fd=parent)
         return os.open(name, _OPEN, dir_fd=parent)
-
-
-def _empty(top: int) -> None:
-    os.fchmod(top, 0o700)
-    moved = 0
-    while names := os.listdir(top):
-        for name in names:
-            if not _unlink(top, name):
-                moved = _flatten(top, name, moved)
-
-
-def _flatten(top: int, name: str, moved: int) -> int:
-    """Remove one directory of the top, after moving its own directories to the top."""
-    here = _open_directory(top, name)
-    try:
-        os.fchmod(here, 0o700)
-        for inner in os.listdir(here):  # noqa: PTH208 - of a descriptor
-            if _unlink(here, inner):
-                continue
-            # A directory is renamed only by who may write it: its ".." changes.
-            os.chmod(inner, 0o700, dir_fd=here)
-            moved = _move(here, inner, top, moved)
-    finally:
-        os.close(here)
-    os.rmdir(name, dir_fd=top)
-    return moved
-
-
-def _move(here: int, inner: str, top: int, moved: int) -> int:
-    while True:
-        moved += 1
-        target = f".removing-{moved}"
-        try:
-            os.stat(target, dir_fd=top, follow_symlinks=False)
-        except FileNotFoundError:
-            os.rename(inner, target, src_dir_fd=here, dst_dir_fd=top)
-            return moved
-
-
-def _unlink(parent: int, name: str) -> bool:
-    """Remove what is no directory; say whether it was."""
-    if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-        return False
-    os.unlink(name, dir_fd=parent)
-    return True
