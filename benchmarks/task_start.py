@@ -1,0 +1,118 @@
+"""Warm start of a task: POST to first output byte at a client, against a bare ``docker exec true``."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from anyon.sdk.clients import Client
+from anyon.sdk.models import Project
+from anyon.sdk.requests import CreateProject
+from benchmarks._servers import server
+from benchmarks.report import Row, percentile
+
+ROUNDS = 25
+FILES = 300
+PAUSE_SECONDS = 0.3
+IMAGE = "anyon/workspace:latest"
+
+
+def make_repository(path: Path) -> None:
+    """Make a git repository of FILES files, 2 kB each, in 30 directories."""
+    for number in range(FILES):
+        file = path / f"package{number % 30}" / f"module{number}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# module {number}\n" + "x = 'some source text'\n" * 90)
+    identity = ["-c", "user.name=Bench", "-c", "user.email=bench@localhost"]
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        [*identity, "commit", "-q", "-m", "x"],
+    ):
+        subprocess.run(["git", *words], cwd=path, check=True)
+
+
+async def start_once(client: Client, raw: httpx.AsyncClient, project: Project) -> float:
+    """Return seconds from the POST to the first byte that the client sees, then wait for the end."""
+    began = time.perf_counter()
+    answer = await raw.post(
+        "/api/tasks", json={"project_id": str(project.id), "description": "echo started"}
+    )
+    task = answer.json()["data"]
+    attempt = (await client.attempts.list(task["id"]))[0]
+    while not (processes := await client.attempts.processes(attempt.id)):
+        await asyncio.sleep(0.002)
+    length = 0.0
+    async for chunk in client.processes.follow(processes[-1].id):
+        if chunk.data and not length:
+            length = time.perf_counter() - began
+    while (await client.tasks.get(task["id"])).has_in_progress_attempt:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(PAUSE_SECONDS)
+    return length
+
+
+def bare_exec(container: str) -> float:
+    """Return the seconds of one ``docker exec true``."""
+    began = time.perf_counter()
+    subprocess.run(["docker", "exec", container, "true"], check=True)
+    return time.perf_counter() - began
+
+
+async def measure(
+    address: str, repository: Path, container: str
+) -> tuple[list[float], list[float]]:
+    """Return task starts and bare execs, taken in turns so that noise meets both."""
+    starts, execs = [], []
+    async with Client(address) as client, httpx.AsyncClient(base_url=address, timeout=60) as raw:
+        project = await client.projects.create(
+            CreateProject(name="bench", git_repo_path=str(repository), default_agent="shell")
+        )
+        await start_once(client, raw, project)
+        for _ in range(ROUNDS):
+            execs.append(await asyncio.to_thread(bare_exec, container))
+            starts.append(await start_once(client, raw, project))
+    return starts, execs
+
+
+def run() -> Sequence[Row]:
+    """Measure both engines."""
+    rows: list[Row] = []
+    started = subprocess.run(
+        ["docker", "run", "-d", "--init", IMAGE, "sleep", "3600"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    container = started.stdout.strip()
+    try:
+        with TemporaryDirectory(prefix="anyon-bench-repository-") as directory:
+            make_repository(Path(directory))
+            for engine in ("docker", "bubblewrap"):
+                with server(engine) as running:
+                    starts, execs = asyncio.run(
+                        measure(running.address, Path(directory), container)
+                    )
+                rows += _rows(engine, starts, execs)
+    finally:
+        subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
+    return rows
+
+
+def _rows(engine: str, starts: Sequence[float], execs: Sequence[float]) -> list[Row]:
+    reference = percentile(execs, 0.5) * 1000
+    return [
+        Row(
+            what=f"task start p{int(share * 100)}, {engine}",
+            value=percentile(starts, share) * 1000,
+            unit="ms",
+            reference="docker exec true, p50",
+            reference_value=reference,
+            target_ratio=target,
+        )
+        for share, target in ((0.5, 1.5), (0.99, None))
+    ]
