@@ -12,11 +12,11 @@ from anyon.domain.errors import AnyonError
 from anyon.engines import docker_sockets
 from anyon.engines.docker_images import DockerImages
 from anyon.images.builder import ImageBuilder
-from anyon.images.images import FULL, FULL_NPM, BuildStep, Recipe
+from anyon.images.images import FULL, BuildStep, Recipe
 
 RECIPES = (
     Recipe(reference="anyon/workspace:latest"),
-    Recipe(reference="anyon/workspace:full", packages=FULL, npm=FULL_NPM),
+    Recipe(reference="anyon/workspace:full", packages=FULL),
 )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anyon.domain.layout import HOME, WORKSPACE
-from anyon.images.images import CERTIFICATES, Recipe
+from anyon.images.images import CERTIFICATES, NODE, Recipe
 
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
 """Where Debian and its kin keep the certificate authorities that a machine trusts on its own.
@@ -48,17 +48,19 @@ def hooks(recipe: Recipe) -> Sequence[str]:
         f'mkdir -p "$1{WORKSPACE}" "$1/run/anyon" && '
         f'chown {recipe.uid}:{recipe.uid} "$1{WORKSPACE}" "$1/run/anyon"'
     )
-    if not recipe.npm:
+    if "npm" not in recipe.packages:
         return (authorities, user, places)
-    return (authorities, user, places, *_npm_hooks(recipe.npm))
+    # Node first: what agents run at their installation wants the newer one.
+    wanted = [NODE, *([recipe.npm] if recipe.npm else [])]
+    clean = 'rm -rf "$1/root/.npm"'
+    return (authorities, user, places, *(_npm_hook(packages) for packages in wanted), clean)
 
 
-def _npm_hooks(packages: Sequence[str]) -> Sequence[str]:
-    install = (
+def _npm_hook(packages: Sequence[str]) -> str:
+    return (
         # The registry is the one that the machine itself uses, for the time of the installation.
         "registry=$(npm config get registry 2>/dev/null || true); "
         f'chroot "$1" env HOME=/root NODE_EXTRA_CA_CERTS={CERTIFICATES} '
         "npm install --global --prefix /usr/local --no-fund --no-audit --no-update-notifier "
         f'${{registry:+--registry "$registry"}} -- {shlex.join(packages)}'
     )
-    return (install, 'rm -rf "$1/root/.npm"')

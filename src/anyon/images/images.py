@@ -22,8 +22,8 @@ FULL = (
     "build-essential",
 )
 """What most projects' own tools need too."""
-FULL_NPM = ("node@22", "npm@10")
-"""A Node newer than the distribution's, which current front-end tools ask for."""
+NODE = ("node@22", "npm@10")
+"""A Node newer than the distribution's, which current front-end tools and agents ask for."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 """The system's bundle of certificate authorities, inside."""
 AGENT_PACKAGES: Mapping[str, str] = {
@@ -46,8 +46,9 @@ _REFERENCE = re.compile(r"[a-z0-9]+([._/:-][a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.
 class Recipe:
     """An image to be made from the distribution's packages.
 
-    ``npm`` are npm packages to be installed for everyone (an agent's short name will do). ``uid``
-    is the user ``anyon``. ``suite`` is the distribution's release, None for the host's own.
+    ``npm`` are npm packages to be installed for everyone (an agent's short name will do). Where
+    npm is among the packages, a newer Node is put before the distribution's. ``uid`` is the user
+    ``anyon``. ``suite`` is the distribution's release, None for the host's own.
     """
 
     reference: str = "anyon/workspace:latest"

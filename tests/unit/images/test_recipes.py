@@ -48,6 +48,7 @@ def test_the_hooks_are_shell() -> None:
     text = "\n".join(hooks)
     assert "--uid 4321" in text
     assert "-- @openai/codex" in text
+    assert text.index("-- node@22 npm@10") < text.index("-- @openai/codex")
     assert not any("npm" in hook for hook in bootstrap.hooks(Recipe()))
 
 
@@ -84,7 +85,7 @@ def test_an_archives_name_is_its_contents() -> None:
         builder.archive_key(base, "other"),
         builder.archive_key(Recipe(uid=5), "s"),
         builder.archive_key(Recipe(packages=["git"]), "s"),
-        builder.archive_key(Recipe(npm=["x"]), "s"),
+        builder.archive_key(checked(Recipe(npm=["x"])), "s"),
     }
     assert len(keys) == 5
     assert builder.archive_key(Recipe(reference="a:b"), "s") == builder.archive_key(base, "s")
