@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from anyon.domain.errors import AnyonError
+from anyon.domain.errors import AnyonError, MissingError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.testing.git_faults import Killer, was_killed
 from anyon.testing.git_sandboxes import SandboxedCommands
 from anyon.testing.git_trials import Attempt, Trial
 
-_FILES = 4
+_FILES = 3
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def _ready_to_merge(trial: Trial, target: str = "main") -> Attempt:
     await trial.started()
     await trial.inside(
         f"""echo '*.t filter=k' >.gitattributes
-        for n in $(seq {_FILES}); do seq $n 2000 >$n.t; done; echo gone >gone; git add -A
+        for n in $(seq {_FILES}); do seq $n 200 >$n.t; done; echo gone >gone; git add -A
         git commit -qm t"""
     )
     attempt = await trial.attempt(base=target)
@@ -88,7 +88,7 @@ _MERGED = """
 [ "$(git log --format=%s main | grep -c merged)" = 1 ]
 [ "$(git status --porcelain)" = " M src/b.txt
 ?? loose" ]
-for n in $(seq 4); do [ "$(tail -n1 $n.t)" = new ]; done
+for n in $(seq 3); do [ "$(tail -n1 $n.t)" = new ]; done
 [ "$(cat sub/new.t)" = new ] && [ ! -e gone ] && [ "$(tail -n1 src/b.txt)" = mine ]
 git fsck --no-dangling >&2
 """
@@ -143,7 +143,7 @@ async def test_work_that_is_nobodys_copy_is_kept_by_the_recovery(
     trial = await _prepared(sandbox)
     attempt = await _ready_to_merge(trial)
     killer = Killer(trial, sandbox)
-    killer.arm_smudge(4)
+    killer.arm_smudge(3)
     with pytest.raises(AnyonError) as raised:
         await trial.repository.squash_merge(
             attempt.path, branch="t/one", target="main", message="merged"
@@ -152,7 +152,7 @@ async def test_work_that_is_nobodys_copy_is_kept_by_the_recovery(
     killer.disarm()
     await trial.inside("echo precious >1.t")
     await trial.repository.prepare_imported()
-    assert await trial.inside("cat 1.t; git status --porcelain 2.t 3.t 4.t") == "precious\n"
+    assert await trial.inside("cat 1.t; git status --porcelain 2.t 3.t") == "precious\n"
 
 
 async def test_a_killed_start_is_repeated(sandbox: SandboxedCommands) -> None:
@@ -245,8 +245,8 @@ async def test_a_killed_beginning_is_repeated(sandbox: SandboxedCommands) -> Non
         assert await trial.inside("git status --porcelain; cat x; ls -A") == "x\n.git\nx\n"
 
 
-async def test_a_lock_of_a_living_git_is_waited_for(sandbox: SandboxedCommands) -> None:
-    """A stale lock is removed; each sandbox sees only its own processes, so nothing else is."""
+async def test_locks_of_killed_gits_are_removed(sandbox: SandboxedCommands) -> None:
+    """A lock file that no living git can hold does not stand in the way."""
     trial = await _prepared(sandbox)
     attempt = await _ready_to_merge(trial)
     await trial.inside(
@@ -256,3 +256,46 @@ async def test_a_lock_of_a_living_git_is_waited_for(sandbox: SandboxedCommands) 
         attempt.path, branch="t/one", target="main", message="merged"
     )
     await trial.inside(_MERGED)
+
+
+async def test_a_target_that_moves_meanwhile_is_merged_again(sandbox: SandboxedCommands) -> None:
+    """A commit that comes onto the target during the merge is kept, and merged with."""
+    trial = await _prepared(sandbox)
+    attempt = await _ready_to_merge(trial)
+    mover = sandbox.home(trial.project) / "shim" / "smudge"
+    mover.write_text(
+        """#!/bin/sh
+        cd /workspace
+        if mkdir .git/moved 2>/dev/null; then
+          git update-ref refs/heads/main "$(git -c user.name=x -c user.email=x@x commit-tree \
+            -p main -m meanwhile 'main^{tree}')"
+        fi
+        cat
+        """
+    )
+    await trial.repository.squash_merge(
+        attempt.path, branch="t/one", target="main", message="merged"
+    )
+    log = await trial.inside("git log --format=%s main | head -n3")
+    assert log == "merged\nmeanwhile\nt\n"
+    await trial.inside(_MERGED)
+
+
+async def test_a_git_that_is_missing_or_old_is_said(sandbox: SandboxedCommands) -> None:
+    """Both are MissingError with a code and a hint, for every operation."""
+    trial = await _prepared(sandbox)
+    await trial.started()
+    shim = sandbox.home(trial.project) / "shim"
+    sandbox.path = "/home/anyon/shim:"
+    (shim / "git").write_text("#!/bin/sh\necho git version 2.30.2\n")
+    with pytest.raises(MissingError) as old:
+        await trial.repository.check_git()
+    assert old.value.code == "git_too_old"
+    (shim / "git").unlink()
+    (shim / "sh").symlink_to("/bin/sh")
+    sandbox.programs = "/home/anyon/shim"
+    for call in (trial.repository.check_git(), trial.repository.branches()):
+        with pytest.raises(MissingError) as missing:
+            await call
+        assert missing.value.code == "git_missing"
+        assert missing.value.hint

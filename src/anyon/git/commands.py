@@ -21,8 +21,8 @@ from anyon.processes.processes import Completed
 
 READ_DEADLINE = timedelta(seconds=60)
 WRITE_DEADLINE = timedelta(minutes=5)
-_BUSY_TRIES = 10
-_BUSY_WAIT_SECONDS = 0.3
+_BUSY_TRIES = 40
+_BUSY_WAIT_SECONDS = 0.25
 
 _STALE_LOCK = re.compile(rb"Unable to create '([^'\n]+\.lock)': File exists")
 

@@ -62,6 +62,7 @@ list "$temporary/list"
 """
 )
 _CONTENTS = r"""
+[ "$2" = keep ] || trap 'rm -rf -- "/workspace/.git/anyon-tmp/$1"' EXIT
 export GIT_ALTERNATE_OBJECT_DIRECTORIES="/workspace/.git/anyon-tmp/$1/objects"
 git cat-file --batch
 """
@@ -86,9 +87,10 @@ async def diff(
             worktree=worktree,
         )
         return await _with_contents(commands, answer.stdout, token, with_contents=with_contents)
-    finally:
+    except BaseException:  # a cancelled caller's too: nobody else knows of this directory
         if with_contents:
             await commands.read(_FORGET, token)
+        raise
 
 
 async def diff_of_commit(commands: Commands, commit: str) -> list[FileDiff]:
@@ -106,8 +108,14 @@ async def _with_contents(
     sizes = parse_sizes(rest[int(length) :])
     chosen = wanted(changes, sizes) if with_contents else {}
     objects: dict[str, bytes] = {}
-    for names in batches(chosen, _BATCH_BYTES):
-        answer = await commands.read(_CONTENTS, token, stdin="\n".join(names).encode() + b"\n")
+    groups = batches(chosen, _BATCH_BYTES) or [[]]
+    for group in groups if with_contents else []:
+        answer = await commands.read(
+            _CONTENTS,
+            token,
+            "drop" if group is groups[-1] else "keep",
+            stdin="".join(f"{name}\n" for name in group).encode(),
+        )
         objects.update(parse_objects(answer.stdout))
     return [_shown(change, objects, with_contents=with_contents) for change in changes]
 

@@ -21,7 +21,15 @@ begun=refs/anyon/attempts/$attempt
 if ! git rev-parse -q --verify "$begun" >/dev/null; then
   start=$(resolve "$base") || exit "$BRANCH_UNKNOWN"
   if has "refs/heads/$branch"; then exit "$BRANCH_EXISTS"; fi
-  printf 'create %s %s\n' "$begun" "$start" "refs/heads/$branch" "$start" | git update-ref --stdin
+  printf 'create %s %s\n' "$begun" "$start" "refs/heads/$branch" "$start" |
+    git update-ref --stdin || {
+    parent=$branch  # a branch `a` leaves no room for `a/b`
+    while [ "$parent" != "${parent%/*}" ]; do
+      parent=${parent%/*}
+      if has "refs/heads/$parent"; then exit "$BRANCH_EXISTS"; fi
+    done
+    exit 1
+  }
 elif ! has "refs/heads/$branch"; then
   git update-ref "refs/heads/$branch" "$begun" ''
 fi

@@ -93,6 +93,10 @@ class BeginningsContract:
             await trial.repository.clone("https://x.invalid/repo")
         assert raised.value.code == "clone_failed"
         assert "ext" in raised.value.message
+        with pytest.raises(AnyonError) as refused:
+            await trial.repository.clone("https://kim:hunter2@127.0.0.1:1/repo")
+        assert "127.0.0.1:1" in refused.value.message
+        assert "hunter2" not in refused.value.message + refused.value.hint
         assert await trial.inside("ls -A") == ""
 
     async def test_branches_come_current_first_then_newest(self, trial: Trial) -> None:

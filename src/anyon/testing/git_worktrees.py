@@ -6,7 +6,7 @@ import pytest
 
 from anyon.domain.errors import ConflictError, NotFoundError
 from anyon.domain.ids import AttemptId, new_id
-from anyon.domain.layout import WORKTREES
+from anyon.domain.layout import WORKSPACE, WORKTREES
 from anyon.testing.git_trials import Trial
 
 
@@ -43,6 +43,9 @@ class WorktreesContract:
         with pytest.raises(ConflictError) as taken:
             await trial.attempt("t/taken")
         assert taken.value.code == "branch_exists"
+        with pytest.raises(ConflictError) as below:
+            await trial.attempt("main/below")
+        assert below.value.code == "branch_exists"
         refs = await trial.inside("git for-each-ref --format='%(refname)' refs/anyon/attempts")
         assert len(refs.splitlines()) == 1
 
@@ -96,6 +99,25 @@ class WorktreesContract:
         assert body.strip() == "subject\n\n# not a comment"
         changed = await trial.inside(f"git show --format= --name-status -z {commit}")
         assert changed.split("\0")[:-1] == ["D", "a.txt", "A", "d/e", "A", 'q"\nz']
+
+    async def test_a_lock_of_a_living_git_is_waited_for(self, trial: Trial) -> None:
+        """It is not removed while a git lives that may hold it, and what waits goes on after it."""
+        await trial.started()
+        await trial.inside("echo more >>a.txt")
+        holder = asyncio.create_task(
+            trial.inside(
+                """: >.git/index.lock; mkfifo .git/never; exec 3<>.git/never
+                git cat-file --batch <&3 >/dev/null 3<&- & echo $! >.git/holder.part
+                mv .git/holder.part .git/holder; wait"""
+            )
+        )
+        await trial.inside("until [ -e .git/holder ]; do sleep 0.05; done")
+        waiting = asyncio.create_task(trial.repository.commit_all(WORKSPACE, "more"))
+        await asyncio.wait([waiting], timeout=1)
+        assert not waiting.done()
+        await trial.inside("[ -e .git/index.lock ]; kill $(cat .git/holder); rm .git/index.lock")
+        assert await waiting == await trial.repository.head()
+        await holder
 
     async def test_status_counts(self, trial: Trial) -> None:
         """Ahead, behind, uncommitted, untracked, each counted."""
