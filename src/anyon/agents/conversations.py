@@ -7,7 +7,7 @@ from anyon.agents import entries
 from anyon.agents.agent import Patch
 from anyon.agents.entries import Entry
 
-BLOCK_CHARACTERS = 16 * 1024
+BLOCK_CHARACTERS = 4 * 1024
 """How much running text one entry takes before the next one is begun."""
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyon.agents.agent import OutputReader, Patch
+from anyon.agents.conversations import BLOCK_CHARACTERS
 from anyon.agents.lines import KEPT_BYTES, LINE_LIMIT_BYTES
 from anyon.agents.registry import find, registry
 
@@ -190,7 +191,7 @@ def test_plain_text_keeps_every_character() -> None:
     entries = folded(patches)
     said = [entry for entry in entries if entry["entry_type"]["type"] == "assistant_message"]
     assert "".join(entry["content"] for entry in said).replace("\n", "") == text.replace("\n", "")
-    assert max(len(entry["content"]) for entry in said) <= 16 * 1024
+    assert max(len(entry["content"]) for entry in said) <= BLOCK_CHARACTERS
     assert [entry["content"] for entry in entries[-2:]] == ["oops", "It ended with exit code 3."]
 
 
