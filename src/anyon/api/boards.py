@@ -6,7 +6,7 @@ that does not read must not hold up another's answer).
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 
@@ -54,9 +54,13 @@ class Boards:
             if not boards:
                 self._open.pop(project_id, None)
 
-    async def shown(self, project_id: str, task_id: str, *, deadline: float = 1.0) -> None:
+    def of(self, project_id: str) -> Collection[Board]:
+        """Return the boards of a project's open streams."""
+        return tuple(self._open.get(project_id, ()))
+
+    async def shown(self, project_id: str, task_id: str, *, deadline: float = 2.0) -> None:
         """Return once all streams of the project have shown the task, or after *deadline* seconds."""
-        boards = tuple(self._open.get(project_id, ()))
+        boards = self.of(project_id)
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline):
                 for board in boards:

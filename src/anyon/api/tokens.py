@@ -1,21 +1,45 @@
-"""Routes of tokens."""
+"""Routes of tokens, and the key that this machine's own command line finds."""
 
+from pathlib import Path
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
 from anyon.api import shapes
 from anyon.api.contexts import ActorOf, ContextOf, actor_of
-from anyon.domain.actors import ALL, Actor
-from anyon.domain.errors import InvalidInputError, NotAllowedError
+from anyon.domain.actors import ALL, LOCAL_ACTOR, Actor
+from anyon.domain.errors import InvalidInputError, NotAllowedError, UnauthenticatedError
 from anyon.domain.ids import TokenId
 from anyon.sdk import models, requests
 from anyon.sdk.models import Envelope
+from anyon.services import Services
 
 router = APIRouter(prefix="/api/tokens", tags=["tokens"], dependencies=[Depends(actor_of)])
 
 SCOPES = frozenset({ALL, "read", "write"})
 """``read`` looks, ``write`` changes, ``*`` does both and makes tokens."""
+
+
+KEY_FILE = "token"
+"""The file in the server's home that holds the key of this machine's own command line."""
+
+
+async def keep_local_token(services: Services, home: Path) -> None:
+    """Keep a good token in the home, readable for its owner alone.
+
+    Without it nobody could make the first token of a server that asks for tokens: who can read
+    the home could read the database too.
+    """
+    file = home / KEY_FILE
+    try:
+        await services.tokens.authenticate(file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError, UnauthenticatedError):
+        _, secret = await services.tokens.create(LOCAL_ACTOR, "this machine's command line")
+        new = file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(secret + "\n", encoding="ascii")
+        new.rename(file)
 
 
 @router.get("")

@@ -1,7 +1,6 @@
 """What every command needs: where the server is, how to ask it, and how to end."""
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -82,25 +81,21 @@ def settings_or_exit(as_json: bool = False, given: Mapping[str, object] | None =
 
 
 def server_address(session: Session, settings: Settings) -> str:
-    """Return where the server is: as asked, else where the running one says, else as set."""
+    """Return where the server is: as asked, else as set."""
     if session.server:
         return session.server if "://" in session.server else f"http://{session.server}"
-    told = _told_address(settings)
-    if told:
-        return told if "://" in told else f"http://{told}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def _told_address(settings: Settings) -> str | None:
-    """Return the address that the home's server wrote down, if its port was left to chance."""
-    if settings.port != 0:
+def _local_token(session: Session, settings: Settings) -> str | None:
+    """Return the key that this machine's own server keeps for us, never for another server."""
+    if session.server:
         return None
     try:
-        told = json.loads((settings.home / "server.json").read_text(encoding="utf-8"))
-        return str(told["address"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # no server has run here: the caller's error says so
+        return (settings.home / "token").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None  # it asks for none, or it is not ours to read: the server's answer says so
 
 
 def ask(
@@ -112,10 +107,12 @@ def ask(
 ) -> T:
     """Do *work* with a client; an error is told on stderr and ends the command with its code."""
     session: Session = ctx.obj
-    address = server_address(session, settings_or_exit(as_json))
+    settings = settings_or_exit(as_json)
+    address = server_address(session, settings)
+    token = session.token or _local_token(session, settings)
     try:
         with progress(words, quiet=as_json or not words):
-            return asyncio.run(_with_client(address, session.token, work))
+            return asyncio.run(_with_client(address, token, work))
     except ApiError as error:
         show_error(error.code, error.message, error.hint, as_json=as_json, status=error.status)
         code = (

@@ -5,14 +5,17 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
+
 from anyon.clock import Clock
 from anyon.db import tokens as token_rows
+from anyon.db import users as user_rows
 from anyon.db.databases import Database
 from anyon.domain import names
 from anyon.domain.actors import ALL, Actor
 from anyon.domain.entities import Token
 from anyon.domain.errors import InvalidInputError, NotFoundError, UnauthenticatedError
-from anyon.domain.ids import TokenId, new_id
+from anyon.domain.ids import LOCAL_USER, TokenId, new_id
 
 PREFIX = "anyon_"
 SHOWN = len(PREFIX) + 6
@@ -55,7 +58,7 @@ class Tokens:
             expires_at=expires_at,
             scopes=scopes,
         )
-        await self._db.write(token_rows.add, token)
+        await self._db.write(_add, token)
         return token, secret
 
     async def list(self, actor: Actor) -> Sequence[Token]:
@@ -92,3 +95,10 @@ class Tokens:
 
 def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+def _add(connection: Connection, token: Token) -> None:
+    # A server's first token may be made before anything else has recorded its one user.
+    name = "local" if token.user_id == LOCAL_USER else token.user_id
+    user_rows.ensure(connection, token.user_id, name, token.created_at)
+    token_rows.add(connection, token)

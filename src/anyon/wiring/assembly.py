@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from anyon.agents import registry
 from anyon.api.apps import create_app
+from anyon.api.tokens import keep_local_token
 from anyon.clock import Clock, SystemClock
 from anyon.config import Settings
 from anyon.db.databases import Database
@@ -54,6 +55,8 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
         services = build(_parts(settings, database, engine, processes, clock))
         try:
             await services.recover()
+            if settings.tokens_required:
+                await keep_local_token(services, settings.home)
             yield _gathered(settings, engine, processes, services, clock)
         finally:
             await services.close()
