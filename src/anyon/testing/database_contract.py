@@ -303,5 +303,5 @@ class DatabaseContract:
             expires_at=NOW + timedelta(seconds=9),
         )
         await db.write(leases.add, lease)
-        assert await db.read(leases.valid, project.id, NOW) == [lease]
-        assert await db.read(leases.valid, project.id, lease.expires_at) == []
+        assert await db.read(leases.all_valid, NOW) == [lease]
+        assert await db.read(leases.all_valid, lease.expires_at) == []
