@@ -2,9 +2,10 @@
 # Every service that the tests use: all.sh start|stop|status
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-services="docker"
+services="docker images"
 case ${1:-} in
-start | stop | status) ;;
+start | status) ;;
+stop) services="images docker" ;;
 *)
     echo "usage: $0 start|stop|status" >&2
     exit 2

@@ -1,4 +1,4 @@
-"""Build the images that the tests use, where they are not there: images.py [--cache DIR] [--fresh].
+"""Build the images that the tests use, where they are not there: images.py [--cache DIR] [--fresh | --status].
 
 The archives are kept, so that an engine that lost its images has them again in seconds.
 """
@@ -20,7 +20,7 @@ RECIPES = (
 )
 
 
-async def main(cache: Path, *, fresh: bool) -> None:
+async def main(cache: Path, *, fresh: bool, only_look: bool) -> None:
     """Build what is missing, saying so line by line."""
     socket = docker_sockets.find()
     if socket is None:
@@ -31,6 +31,8 @@ async def main(cache: Path, *, fresh: bool) -> None:
             if not fresh and await store.find(recipe.reference):
                 print(f"images: {recipe.reference} is there")
                 continue
+            if only_look:
+                sys.exit(f"images: {recipe.reference} is missing")
             builder = ImageBuilder(store, cache=cache, keep=True)
             async for event in builder.build(recipe):
                 if event.step is not BuildStep.BOOTSTRAP or event.text.startswith("I: "):
@@ -45,8 +47,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path(".cache/images"))
     parser.add_argument("--fresh", action="store_true", help="build again, with packages of today")
+    parser.add_argument("--status", action="store_true", help="only say what is there")
     given = parser.parse_args()
     if given.fresh:
         for old in given.cache.glob("*.tar"):
             old.unlink()
-    asyncio.run(main(given.cache, fresh=given.fresh))
+    asyncio.run(main(given.cache, fresh=given.fresh, only_look=given.status))
