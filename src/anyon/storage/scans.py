@@ -12,6 +12,7 @@ names is in what is captured later.
 import hashlib
 import json
 import os
+import re
 import stat
 import struct
 import time
@@ -35,6 +36,8 @@ _SETTLING_ROUNDS = 20
 _LOOKS = struct.Struct("<IIIqqqQQ")
 _OWN = struct.Struct("<IIIqqQ")
 _GIT = {"HEAD", "objects", "refs"}
+_GIT_FOLDERS = {"info", "logs", "modules", "refs", "reftable", "worktrees"}
+_GIT_LOCK = re.compile(r"(index|config|packed-refs|shallow|[A-Z_]*HEAD)\.lock")
 
 
 @dataclass(slots=True)
@@ -184,10 +187,12 @@ class Scan:
         listing = self._listing(folder, fd)
         if folder not in self._prepared and {name for name, _ in listing} >= _GIT:
             self._prepared.add(folder)
+            self._all.append(folder)  # before its refs: parents stand before their children
             folder.git = folder.git or "git"
             self._waiting += [folder, self._child(folder, "refs")]
             return
-        self._all.append(folder)
+        if folder not in self._prepared:
+            self._all.append(folder)
         self._own(folder, fd)
         for _ in range(_SETTLING_ROUNDS):
             is_whole = self._take(folder, fd, listing)
@@ -207,7 +212,7 @@ class Scan:
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
-                if folder.git and _is_passing(name, folder.git):
+                if folder.git and self._is_passing(folder, name):
                     continue
                 if rules is not None and rules.excludes(name):
                     continue
@@ -312,8 +317,8 @@ class Scan:
     def _child(self, folder: _Visited, name: str) -> _Visited:
         git = folder.git
         if git == "git":
-            is_objects = name == "objects" and folder in self._prepared
-            git = "objects" if is_objects else "git"
+            if folder in self._prepared:
+                git = "objects" if name == "objects" else "git" if name in _GIT_FOLDERS else ""
         elif git == "objects":
             git = "pack" if name == "pack" else "loose"
         rules = folder.rules.inside(name) if folder.rules is not None else None
@@ -334,6 +339,15 @@ class Scan:
         folder.entries = [rows[name][1] for name in sorted(rows)]
         folder.chunks = {bytes.fromhex(chunk) for row in rows.values() for chunk in row[2]}
 
+    def _is_passing(self, folder: _Visited, name: str) -> bool:
+        """Say whether a file is one of git's own that live for a moment only."""
+        if folder.git in {"objects", "pack", "loose"} and name.startswith(("tmp_", ".tmp-")):
+            return True
+        if not name.endswith(".lock"):
+            return False
+        # At the top of what looks like a repository others may keep a lock file of theirs.
+        return folder not in self._prepared or _GIT_LOCK.fullmatch(name) is not None
+
     def _note(self, folder: _Visited, name: str, what: str) -> None:
         if len(self._report.skipped) < 1000:
             path = os.fsdecode(folder.path())
@@ -352,13 +366,6 @@ def _packed(st: os.stat_result) -> bytes:
         st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, st.st_ctime_ns,
         st.st_ino, st.st_nlink,
     )  # fmt: skip
-
-
-def _is_passing(name: str, git: str) -> bool:
-    """Say whether a file of a repository is one of git's own that live for a moment only."""
-    return name.endswith(".lock") or (
-        git in {"objects", "pack", "loose"} and name.startswith(("tmp_", ".tmp-"))
-    )
 
 
 def _first(pair: tuple[str, os.stat_result]) -> str:

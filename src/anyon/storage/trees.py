@@ -109,6 +109,8 @@ def parse_entry(row: dict[str, Any]) -> Entry:
 
 def _file(row: dict[str, Any]) -> dict[str, Any]:
     size = int(row["size"])
+    if size < 0:
+        raise DamagedError("a file's record has a size below zero")
     is_sparse = "extents" in row
     if is_sparse:
         chunks = tuple((int(offset), _id(chunk)) for offset, chunk in row["extents"])

@@ -1,0 +1,122 @@
+# Names are bytes here, which pathlib does not take.
+# ruff: noqa: PTH101, PTH102, PTH123, PTH211
+"""A reader of the checkpoint format that shares no code with the product.
+
+Written from ``docs/reference/checkpoint-format.md`` alone, for a bucket that lies in a
+directory of plain objects and is not encrypted. It proves that the page is enough to get
+the files back without Anyon.
+"""
+
+import base64
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from blake3 import blake3
+
+
+class Bucket:
+    """One project's objects, as a map from key to bytes."""
+
+    def __init__(self, objects: dict[str, bytes], project: str) -> None:
+        self.objects = objects
+        self.project = project
+        material = b"anyon\0" + project.encode()
+        self.hashing = blake3(material, derive_key_context="anyon checkpoint 1 chunk").digest()
+        self.signing = blake3(material, derive_key_context="anyon checkpoint 1 record").digest()
+
+    def record(self, key: str) -> dict[str, Any]:
+        """Return a signed record."""
+        envelope, body, end = self.objects[f"{self.project}/{key}"].split(b"\n")
+        assert end == b""
+        assert json.loads(envelope)["signature"] == blake3(body, key=self.signing).hexdigest()
+        found: dict[str, Any] = json.loads(body)
+        assert found["format"] == 1
+        return found
+
+    def chunks_of(self, pack: str) -> dict[str, bytes]:
+        """Return all chunks of a pack."""
+        data = self.objects[f"{self.project}/packs/{pack[:2]}/{pack}"]
+        assert blake3(data).hexdigest() == pack
+        assert data[:8] == b"ANYONPK1"
+        length, magic = struct.unpack("<I8s", data[-12:])
+        assert magic == b"ANYONPK1"
+        index = json.loads(zstandard.decompress(data[-12 - length : -12]))
+        found = {}
+        for offset, stored, raw_bytes, chunks in index["frames"]:
+            raw = zstandard.decompress(data[offset : offset + stored])
+            assert len(raw) == raw_bytes
+            at = 0
+            for chunk, size in chunks:
+                found[chunk] = raw[at : at + size]
+                at += size
+                assert blake3(found[chunk], key=self.hashing).hexdigest() == chunk
+        return found
+
+
+def extract(objects: dict[str, bytes], project: str, tree: str, target: Path) -> None:
+    """Write one tree of the project's last checkpoint to *target*."""
+    bucket = Bucket(objects, project)
+    checkpoint = bucket.record("checkpoints/" + bucket.record("head")["checkpoint"])
+    chunks: dict[str, bytes] = {}
+    for pack in checkpoint["packs"]:
+        chunks |= bucket.chunks_of(pack)
+    root = checkpoint["roots"][tree]
+    _directory(chunks, {"node": root["node"], **root["attributes"]}, os.fsencode(target), {})
+
+
+def _directory(
+    chunks: dict[str, bytes], row: dict[str, Any], path: bytes, inodes: dict[int, bytes]
+) -> None:
+    os.mkdir(path)
+    node = json.loads(chunks[row["node"]])
+    assert node["format"] == 1
+    for entry in node["files"]:
+        _file(chunks, entry, path + b"/" + _bytes(entry, "name"), inodes)
+    for entry in node["directories"]:
+        if entry["type"] == "directory":
+            _directory(chunks, entry, path + b"/" + _bytes(entry, "name"), inodes)
+    _dress(path, row)
+
+
+def _file(
+    chunks: dict[str, bytes], row: dict[str, Any], path: bytes, inodes: dict[int, bytes]
+) -> None:
+    if row["type"] == "skipped":
+        return
+    if row["type"] == "symlink":
+        os.symlink(_bytes(row, "target"), path)
+        os.utime(path, ns=(row["mtime"], row["mtime"]), follow_symlinks=False)
+        return
+    if "inode" in row and row["inode"] in inodes:
+        os.link(inodes[row["inode"]], path)
+        return
+    inodes[row.get("inode", 0)] = path
+    extents = row.get("extents")
+    if extents is None:
+        block = row.get("block", 0)
+        extents = [[number * block, chunk] for number, chunk in enumerate(row["chunks"])]
+    with open(path, "wb") as file:
+        for offset, chunk in extents:
+            file.seek(offset)
+            file.write(chunks[chunk])
+        file.truncate(row["size"])
+    _dress(path, row)
+
+
+def _dress(path: bytes, row: dict[str, Any]) -> None:
+    os.chown(path, row["uid"], row["gid"])
+    for name, value in row.get("xattrs", {}).items():
+        os.setxattr(path, name, base64.b64decode(value))
+    os.chmod(path, row["mode"])
+    os.utime(path, ns=(row["mtime"], row["mtime"]))
+
+
+def _bytes(row: dict[str, Any], member: str) -> bytes:
+    if member in row:
+        text: str = row[member]
+        return text.encode()
+    return base64.b64decode(row[member + "_base64"])
