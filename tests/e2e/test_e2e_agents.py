@@ -20,8 +20,7 @@ from anyon.engines.engine import Channel, ContainerSpec, Mount
 from anyon.processes.durable import DurableProcesses
 from anyon.processes.processes import ProcessSpec
 from anyon.testing.model_servers import ModelServer
-from anyon.testing.model_servers_anthropic import count_tokens, messages
-from anyon.testing.model_servers_responses import responses
+from anyon.testing.model_servers_dialects import DIALECTS
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = PurePosixPath("/opt/agents")
@@ -133,8 +132,7 @@ class Sandbox:
 @pytest.fixture
 async def model():
     """A model on loopback, which speaks the APIs of both agents."""
-    routes = {"/count_tokens": count_tokens, "/messages": messages, "/responses": responses}
-    async with ModelServer(routes) as server:
+    async with ModelServer(DIALECTS) as server:
         yield server
 
 

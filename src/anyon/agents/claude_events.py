@@ -43,6 +43,7 @@ class ClaudeReader(EventReader):
         super().__init__()
         self._directory = ""
         self._said = ""
+        self._denied: set[str] = set()
 
     def event(self, event: Mapping[str, Any]) -> bool:
         """Take one event; say whether it was understood."""
@@ -69,6 +70,8 @@ class ClaudeReader(EventReader):
             self._add("system_message", f"{self.program} started with {model}.")
         elif subtype == "compact_boundary":
             self._add("system_message", "The conversation was made shorter.")
+        elif subtype == "permission_denied":
+            self._denied.add(text(event, "tool_use_id"))  # its words come with the tool's result
         elif subtype == "api_retry":
             reason = text(event, "error") or "no reason given"
             self._add("system_message", f"The model did not answer ({reason}); trying again.")
@@ -124,7 +127,7 @@ class ClaudeReader(EventReader):
             return
         failed = block.get("is_error") is True
         status = entries.FAILED if failed else entries.SUCCESS
-        if failed and output.startswith(_REFUSED):
+        if failed and (call in self._denied or output.startswith(_REFUSED)):
             status = {"status": "denied", "reason": output}
         self.conversation.close_tool(call, tools.result(entry, output, status))
 

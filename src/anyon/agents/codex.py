@@ -145,6 +145,9 @@ _CONFIGURED = (
 """Settings that are entries of its configuration, and the names they have there."""
 
 
+_REPLACED = {"unless-trusted": "on-request"}
+"""Words of the wire's settings that Codex no longer takes, and the strictest that it does."""
+
 # Codex reads its address from its configuration only, and a key for exec under its own name only.
 _RUN = r"""
 if [ -n "$OPENAI_API_KEY" ] && [ -z "$CODEX_API_KEY" ]; then export CODEX_API_KEY="$OPENAI_API_KEY"; fi
@@ -162,8 +165,7 @@ def _arguments(options: Options, session: str | None) -> Sequence[str]:
         arguments += ["--sandbox", "workspace-write" if sandbox == "auto" else sandbox]
     for setting, name in _CONFIGURED:
         if value := options.text(setting):
-            word = "untrusted" if value == "unless-trusted" else value
-            arguments += ["-c", f"{name}={json.dumps(word)}"]
+            arguments += ["-c", f"{name}={json.dumps(_REPLACED.get(value, value))}"]
     if options.flag("oss"):
         arguments += ["--oss"]
     for setting in ("model", "profile"):

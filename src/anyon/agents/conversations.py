@@ -22,19 +22,22 @@ class Conversation:
         self._changed: dict[int, Patch] = {}
         self._open_kind: str | None = None
         self._open_text = ""
+        self._is_shown = True
         self._tools: dict[str, int] = {}
         self.failure_told = False
 
     def take(self) -> Sequence[Patch]:
         """Return the changes since the last time, in the order of their entries."""
+        self._show()
         changes = [self._changed[index] for index in sorted(self._changed)]
         self._changed.clear()
         return changes
 
     def add(self, entry: Entry) -> int:
         """Put *entry* at the end and return its index."""
+        index = self._append(entry)
         self._open_kind = None
-        return self._append(entry)
+        return index
 
     def replace(self, index: int, entry: Entry) -> None:
         """Put *entry* in the place of the one at *index*."""
@@ -52,13 +55,12 @@ class Conversation:
         """Add running *text* of a *kind*: to the last entry if that is such text, else to a new one."""
         while text:
             if self._open_kind != kind or len(self._open_text) >= BLOCK_CHARACTERS:
-                self._open_kind, self._open_text = kind, ""
                 self._append(_text_entry(kind, ""))
+                self._open_kind, self._open_text = kind, ""
             room = BLOCK_CHARACTERS - len(self._open_text)
             self._open_text += text[:room]
+            self._is_shown = False
             text = text[room:]
-            shown = self._open_text.removesuffix("\n")
-            self.replace(len(self._entries) - 1, _text_entry(kind, shown))
 
     def is_writing(self, kind: str) -> bool:
         """Say whether the last entry is running text of that *kind*."""
@@ -93,7 +95,15 @@ class Conversation:
         self.failure_told = True
         self.add(entries.error(reason, setup_required=setup_required))
 
+    def _show(self) -> None:
+        """Bring the entry of the running text up to it: once for all that was written meanwhile."""
+        if self._open_kind is not None and not self._is_shown:
+            self._is_shown = True
+            shown = self._open_text.removesuffix("\n")
+            self.replace(len(self._entries) - 1, _text_entry(self._open_kind, shown))
+
     def _append(self, entry: Entry) -> int:
+        self._show()
         index = len(self._entries)
         self._entries.append(entry)
         self._changed[index] = Patch(index=index, entry=entry, is_new=True)

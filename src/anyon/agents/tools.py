@@ -52,7 +52,7 @@ def result(entry: Entry, output: str, status: Json, code: int | None = None) -> 
         action = entries.command_run(action["command"], output=output, code=ended)
     elif action["action"] == "tool":
         action = entries.tool(action["tool_name"], action["arguments"], output)
-    elif status != entries.SUCCESS and output:
+    elif status == entries.FAILED and output:
         entry = {**entry, "content": entries.bounded(f"{entry['content']}\n{output}")}
     return entries.with_status(entry, status, action)
 

@@ -37,8 +37,8 @@ class Turn:
     is_result: bool = False
 
 
-Dialect = Callable[[Request, Step], Sequence[Event]]
-"""Turns the step that answers a request into the events of one API's stream."""
+Answer = Callable[[Request], Sequence[Event]]
+"""Answers one request of an API: with events of a stream (``event``, ``data``), or one plain body."""
 
 
 def steps(prompt: str) -> Sequence[Step]:
@@ -75,9 +75,7 @@ class ModelServer:
     ``url`` is its address without a path; ``requests`` are the bodies it was sent, for looking at.
     """
 
-    def __init__(
-        self, routes: Mapping[str, Callable[[Request], Sequence[Event]]], *, port: int = 0
-    ) -> None:
+    def __init__(self, routes: Mapping[str, Answer], *, port: int = 0) -> None:
         self._routes = routes
         self._port = port
         self._runner: web.AppRunner | None = None

@@ -131,6 +131,24 @@ def test_todos_thoughts_and_diffs_of_claude() -> None:
     assert actions[3]["tool_name"] == "mcp:db:ask"
 
 
+def test_a_refused_call_is_denied() -> None:
+    """A call that the permissions forbid is told apart from one that fails, with the reason."""
+    write = {"type": "tool_use", "id": "1", "name": "Write", "input": {"file_path": "a"}}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": "plan mode", "is_error": True}
+    events = [
+        {
+            "type": "system",
+            "subtype": "permission_denied",
+            "tool_use_id": "1",
+            "message": "plan mode",
+        },
+        {"type": "user", "message": {"content": [result]}},
+    ]
+    output = claude(write) + b"".join(json.dumps(event).encode() + b"\n" for event in events)
+    (entry,) = read(find("claude-code").reader(), output)
+    assert entry["entry_type"]["status"] == {"status": "denied", "reason": "plan mode"}
+
+
 def test_what_is_no_event_is_shown_as_it_is() -> None:
     """Broken JSON, unknown events, plain lines and a cut last line become system messages."""
     output = b'plain\n{"type":"assistant","mess\n{"type":"never_heard_of","x":1}\n[1]\n{"cut'

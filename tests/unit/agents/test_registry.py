@@ -83,6 +83,13 @@ def test_settings_shape_the_command() -> None:
     assert launch.stdin == b"do it PLEASE"
 
 
+def test_a_word_that_codex_gave_up_is_replaced() -> None:
+    """The wire's strictest approval is one that Codex refuses to start with; it gets its next."""
+    codex = find("codex")
+    launch = codex.launch("x", variant=codex.variants["APPROVALS"])
+    assert 'approval_policy="on-request"' in launch.argv
+
+
 @pytest.mark.parametrize(
     ("agent", "variant"),
     [
