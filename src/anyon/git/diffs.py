@@ -42,7 +42,7 @@ mkdir -p "$temporary/objects"
 if [ -e "$own/index" ]; then cp "$own/index" "$temporary/index"; fi
 export GIT_INDEX_FILE="$temporary/index" GIT_OBJECT_DIRECTORY="$temporary/objects"
 export GIT_ALTERNATE_OBJECT_DIRECTORIES=/workspace/.git/objects
-git -c core.looseCompression=0 add -A --ignore-errors . 2>"$temporary/said" || {
+git -c core.looseCompression=0 -c pack.compression=0 add -A --ignore-errors . 2>"$temporary/said" || {
   [ $? -eq 1 ] || { cat "$temporary/said" >&2; exit 1; }
 }
 git diff-index --cached $look "${base:-$(git hash-object -t tree /dev/null)}" -- >"$temporary/list"

@@ -38,13 +38,23 @@ fi
 identity
 new=$(git commit-tree "$tree" -p "$old" -F -)
 in_target() { git -C "$at" -c safe.directory="$at" "$@"; }
+# Of the files that the merge adds, those where something untracked stands. Git itself would
+# overwrite what is ignored.
+in_the_way='
+  for file; do
+    place=$file
+    while [ ! -e "$place" ] && [ ! -L "$place" ]; do
+      case $place in */*) place=${place%/*} ;; *) continue 2 ;; esac
+    done
+    if [ "$place" != "$file" ] && [ -d "$place" ] && [ ! -L "$place" ]; then continue; fi
+    git -c safe.directory="$0" -c core.quotePath=false ls-files -o -- "$place"
+  done'
 at=$(git for-each-ref --format='%(worktreepath)' "refs/heads/$target")
 [ -n "$at" ] && [ -d "$at" ] || at=
 if [ -n "$at" ]; then
   in_the_way=$(git diff-tree -r --no-renames --diff-filter=A --name-only -z "$old" "$new" | (
     cd -- "$at"
-    xargs -0 sh -c 'for file; do
-      if [ -e "$file" ] || [ -L "$file" ]; then printf "%s\n" "$file"; fi; done' sh))
+    GIT_LITERAL_PATHSPECS=1 xargs -0 sh -c "$in_the_way" "$at"))
   if [ -n "$in_the_way" ]; then
     printf '%s' "$in_the_way" | tr '\n' '\0'
     exit "$TARGET_DIRTY"

@@ -18,6 +18,7 @@ SLUG_LENGTH = 16
 MAX_COPY_PATTERNS = 100
 
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+_WORKTREE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 # Branches that others made may have more in their names: `로그인`, `fix#12`, `dependabot/@types+x`.
 _REF_MARKS = frozenset("._/-+#@=,")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -124,7 +125,7 @@ def check_worktree(path: PurePosixPath, attempt: AttemptId | None = None) -> Pur
     is_workspace = path == WORKSPACE and attempt is None
     prefix = f"{attempt}-" if attempt else ""
     is_worktree = path.parent == WORKTREES and path.name.startswith(prefix)
-    if is_workspace or (is_worktree and _BRANCH.fullmatch(path.name)):
+    if is_workspace or (is_worktree and _WORKTREE.fullmatch(path.name)):
         return path
     raise InvalidInputError(f"{_shown(str(path))} is not a worktree", code="bad_worktree")
 

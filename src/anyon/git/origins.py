@@ -11,7 +11,7 @@ MINIMUM_GIT = (2, 39)
 CLONE_DEADLINE = timedelta(hours=1)
 
 _EXCLUDE = r"""
-mkdir -p .git/info
+mkdir -p .git/info .git/hooks
 grep -qxF '.worktrees/' .git/info/exclude 2>/dev/null || printf '.worktrees/\n' >>.git/info/exclude
 """
 # A first commit of nothing: the index and the files are their owner's, and stay as they are.
@@ -56,7 +56,10 @@ if [ ! -e .git/anyon-clone ]; then
   rmdir .anyon-clone
 fi
 rm -f .git/index.lock
-if has 'HEAD^{commit}'; then git reset -q --hard; fi
+if has 'HEAD^{commit}' && ! git reset -q --hard; then
+  find . -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +
+  exit 1
+fi
 """
     + _FIRST_COMMIT
     + _EXCLUDE

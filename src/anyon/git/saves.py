@@ -43,9 +43,11 @@ if [ -d "$path" ] && [ ! -L "$path" ]; then
   rm -f "$admin.saving" "$admin.saving.lock"
   if [ -e "$admin/index" ]; then cp "$admin/index" "$admin.saving"; else stage read-tree "$head"; fi
   find "$path" -mindepth 2 -name .git -prune -exec sh -c '
+    root=$1
+    shift
     for nested; do
       inside=${nested%/.git}
-      case $(git --git-dir=/workspace/.git ls-tree "$0" -- "${inside#"$1"/}") in
+      case $(git --git-dir=/workspace/.git ls-tree "$0" -- "${inside#"$root"/}") in
         160000*) ;; *) mv -- "$nested" "$inside/.git-saved" ;; esac
     done' "$head" "$path" {} + 2>/dev/null || :
   if ! stage add -A --ignore-errors . ; then

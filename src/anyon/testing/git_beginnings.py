@@ -73,6 +73,15 @@ class BeginningsContract:
             await trial.repository.clone(f"ssh://u@localhost{home}/nowhere")
         assert raised.value.code == "clone_failed"
         assert await trial.inside("ls -A") == ""
+        await trial.inside(
+            """git config --global filter.f.required true; git config --global filter.f.smudge false
+            mkdir -p "$HOME/.config/git"; echo 'file* filter=f' >"$HOME/.config/git/attributes" """
+        )
+        with pytest.raises(AnyonError) as raised:
+            await trial.repository.clone(f"ssh://u@localhost{home}/far")
+        assert raised.value.code == "clone_failed"
+        assert await trial.inside("ls -A") == ""
+        await trial.inside('rm "$HOME/.config/git/attributes"')
         await trial.repository.clone(f"ssh://u@localhost{home}/far")
         assert await trial.inside("cat 'file one'; git status --porcelain") == "hi\n"
         assert await trial.repository.current_branch() == "trunk"

@@ -59,14 +59,15 @@ class DiffsContract:
             f"""cd {attempt.path}; printf 'a\\0b' >bin; printf '\\307\\321\\261\\333\\n' >cp949
             head -c 2100000 /dev/zero | tr '\\0' 'x' >huge; ln -s a.txt link
             printf 1 >"$(printf 'tab\\tquote"new\\nline')"; printf 2 >"$(printf 'bad\\377name')"
+            head -c 40000000 /dev/zero >giant
             git init -q sub; cd sub; git commit -q --allow-empty -m s"""
         )
         found = by_path(await trial.repository.diff(attempt.path, base="main"))
         assert sorted(found) == sorted(
-            ["bin", "cp949", "huge", "link", 'tab\tquote"new\nline', "bad\\xffname", "sub"]
+            ["bin", "cp949", "huge", "giant", "link", 'tab\tquote"new\nline', "bad\\xffname", "sub"]
         )
         assert found["bin"].additions is None
-        for name in ("bin", "cp949", "huge"):
+        for name in ("bin", "cp949", "huge", "giant"):
             assert found[name].content_omitted
             assert found[name].new_content is None
         assert found["cp949"].additions == 1

@@ -116,6 +116,29 @@ class MergesContract:
             " M src/b.txt\n?? loose\none\n2\nthree\nmine\n"
         )
 
+    async def test_files_and_directories_change_places(self, trial: Trial) -> None:
+        """A file that becomes a directory, and the reverse, is no trouble; what is ignored stays."""
+        await trial.started()
+        attempt = await trial.attempt()
+        await trial.inside(
+            f"""cd {attempt.path}; rm a.txt; mkdir a.txt; echo in >a.txt/in; rm -r src; echo f >src
+            mkdir build; echo b >build/b; git add -A; git commit -qm swap"""
+        )
+        await trial.inside("echo build >>.git/info/exclude; echo precious >build")
+        with pytest.raises(ConflictError) as raised:
+            await _merge(trial, attempt)
+        assert raised.value.code == "target_dirty"
+        assert "build" in raised.value.message
+        await trial.inside("mv build src/precious; echo precious >>.git/info/exclude")
+        with pytest.raises(ConflictError) as raised:
+            await _merge(trial, attempt)
+        assert "src/precious" in raised.value.message
+        await trial.inside("rm src/precious")
+        await _merge(trial, attempt)
+        assert await trial.inside("cat a.txt/in src build/b; git status --porcelain") == (
+            "in\nf\nb\n"
+        )
+
     async def test_a_long_message(self, trial: Trial) -> None:
         """A message of a megabyte, of any characters, is no trouble."""
         await trial.started()
