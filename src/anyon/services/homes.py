@@ -37,6 +37,7 @@ class Homes:
     def __init__(self, home: Path, *, owner: Owner | None = None) -> None:
         self.home = home
         self._owner = owner
+        self._sweeping = asyncio.Lock()
 
     def project(self, user: UserId, project: ProjectId) -> Path:
         """Return the project's files, seen inside as ``/workspace``."""
@@ -95,8 +96,9 @@ class Homes:
                 path.rename(trash / f"{project.id}-{kind}-{new_id()}")
 
     async def empty_trash(self) -> None:
-        """Delete what is in the trash; may be broken off and called again."""
-        await asyncio.to_thread(self._empty_trash)
+        """Delete what is in the trash, one sweep at a time; may be broken off and called again."""
+        async with self._sweeping:
+            await asyncio.to_thread(self._empty_trash)
 
     def _empty_trash(self) -> None:
         trash = self.home / "trash"

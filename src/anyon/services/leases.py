@@ -71,11 +71,14 @@ class Leases:
 
     async def claim(self, project_id: ProjectId) -> None:
         """Claim a project without holding it awake; ConflictError (``owned_elsewhere``)."""
-        now = self._clock.now()
-        until = now + self._ttl
-        other = await self._db.write(project_rows.take, project_id, self._server_id, now, until)
+        other = await self._db.write(self.take, project_id)
         if other is not None:
             raise _owned(other)
+
+    def take(self, connection: Connection, project_id: ProjectId) -> str | None:
+        """Claim a project inside a transaction: None, or the id of the server that has it."""
+        now = self._clock.now()
+        return project_rows.take(connection, project_id, self._server_id, now, now + self._ttl)
 
     async def of(self, project_id: ProjectId) -> Sequence[Lease]:
         """Return who holds the project awake now, oldest first."""

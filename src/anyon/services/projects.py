@@ -117,7 +117,7 @@ class Projects:
         """
         source = await self._source(new)
         project = self._record_of(actor, new)
-        if not await self._db.write(_add, project):
+        if not await self._db.write(self._add, project):
             raise _name_taken(project.name)
         made = self._make(project, source, new.clone_url)
         return await self._supervisor.finish(made, name=f"creation of {project.id}")
@@ -158,6 +158,16 @@ class Projects:
             created_at=now,
             updated_at=now,
         )
+
+    def _add(self, connection: Connection, project: Project) -> bool:
+        name = "local" if project.user_id == LOCAL_USER else project.user_id
+        user_rows.ensure(connection, project.user_id, name, project.created_at)
+        if not project_rows.add(connection, project):
+            return False
+        self._leases.take(connection, project.id)  # so that this server finds it again
+        now = project.created_at
+        event_rows.add(connection, project.id, "project.created", now, reason="created")
+        return True
 
     async def _make(self, project: Project, source: Path | None, clone_url: str | None) -> Project:
         try:
@@ -290,16 +300,6 @@ def _found(connection: Connection, user: UserId, project_id: ProjectId) -> Proje
     if project is None:
         raise _unknown()
     return project
-
-
-def _add(connection: Connection, project: Project) -> bool:
-    name = "local" if project.user_id == LOCAL_USER else project.user_id
-    user_rows.ensure(connection, project.user_id, name, project.created_at)
-    if not project_rows.add(connection, project):
-        return False
-    now = project.created_at
-    event_rows.add(connection, project.id, "project.created", now, reason="created")
-    return True
 
 
 def _bury(

@@ -29,11 +29,13 @@ GRACE = timedelta(seconds=1)
 class World:
     """One server over a home; ``reborn`` gives the next life of it."""
 
-    def __init__(self, home: Path, engine: Engine, changes: dict[str, Any]) -> None:
+    def __init__(
+        self, home: Path, engine: Engine, changes: dict[str, Any], db: Database | None = None
+    ) -> None:
         self.home = home
         self.engine = engine
         self.changes = changes
-        self.db = Database(home / "anyon.db")
+        self.db = db or Database(home / "anyon.db")
         clock = SystemClock()
         self.processes = DurableProcesses(
             engine, lambda project: Path(state_directory(home, project)) / "run", clock
