@@ -112,4 +112,7 @@ GEMINI = ProgramAgent(
     arguments=_arguments,
     new_reader=GeminiReader,
 )
-"""A follow-up goes on in the same session."""
+"""A follow-up goes on in the same session.
+
+With a base URL of one's own it wants ``security.auth.selectedType`` in HOME's ``.gemini/settings.json``.
+"""
