@@ -192,6 +192,39 @@ async def test_a_killed_removal_loses_nothing(sandbox: SandboxedCommands) -> Non
         assert await trial.inside("ls -A .worktrees; git branch") == "* main\n"
 
 
+async def test_a_half_deleted_worktree_is_not_taken_for_work(sandbox: SandboxedCommands) -> None:
+    """Where the deletion itself was killed, what was saved before it is what is kept."""
+    trial = await _prepared(sandbox)
+    attempt = await _ready_to_merge(trial)
+    await trial.inside(f"cd {attempt.path}; echo u >untracked")
+    remover = sandbox.home(trial.project) / "shim" / "rm"
+    remover.write_text(
+        """#!/bin/sh
+        for file; do
+          if [ -d "$file/src" ]; then /bin/rm -r "$file/src"; kill -9 -1; kill -9 $$; fi
+        done
+        exec /bin/rm "$@"
+        """
+    )
+    remover.chmod(0o755)
+    sandbox.path = "/home/anyon/shim:"
+
+    async def remove() -> None:
+        await trial.repository.remove_worktree(
+            attempt.id, attempt.path, branch="t/one", target="main"
+        )
+
+    with pytest.raises(AnyonError) as raised:
+        await remove()
+    assert was_killed(raised.value)
+    sandbox.path = ""
+    await remove()
+    (saved,) = await trial.repository.saved_work()
+    names = await trial.inside(f"git ls-tree -r --name-only {saved.commit}")
+    assert {"src/b.txt", "untracked"} <= set(names.split())
+    assert await trial.inside("ls -A .worktrees") == ""
+
+
 async def test_a_killed_rebase_and_commit_are_repeated(sandbox: SandboxedCommands) -> None:
     """A rebase of ours that was cut off is undone and done; a commit is made once."""
     start = await _prepared(sandbox)
