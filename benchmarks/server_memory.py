@@ -1,28 +1,25 @@
 """Server memory at rest: resident bytes of a fresh server with one project, against 120 MB."""
 
-import asyncio
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from anyon.sdk.clients import Client
-from anyon.sdk.requests import CreateProject
-from benchmarks._servers import RunningServer, server
+from anyon.testing.servers import serving
 from benchmarks.report import Row
 
 LIMIT_BYTES = 120 * 10**6
-
-
-async def _one_project(running: RunningServer) -> None:
-    async with Client(running.address) as client:
-        await client.projects.create(CreateProject(name="memory"))
 
 
 def run() -> Sequence[Row]:
     """Measure both engines."""
     rows = []
     for engine in ("bubblewrap", "docker"):
-        with server(engine) as running:
-            asyncio.run(_one_project(running))
+        with (
+            tempfile.TemporaryDirectory(prefix="anyon-bench-") as directory,
+            serving(Path(directory) / "home", engine) as running,
+        ):
+            running.call("POST", "/api/projects", {"name": "memory"})
             time.sleep(2)
             rows.append(
                 Row(

@@ -12,7 +12,7 @@ import httpx
 from anyon.sdk.clients import Client
 from anyon.sdk.models import Project
 from anyon.sdk.requests import CreateProject
-from benchmarks._servers import server
+from anyon.testing.servers import serving
 from benchmarks.report import Row, percentile
 
 ROUNDS = 25
@@ -91,12 +91,12 @@ def run() -> Sequence[Row]:
     container = started.stdout.strip()
     try:
         with TemporaryDirectory(prefix="anyon-bench-repository-") as directory:
-            make_repository(Path(directory))
+            repository = Path(directory) / "repository"
+            repository.mkdir()
+            make_repository(repository)
             for engine in ("docker", "bubblewrap"):
-                with server(engine) as running:
-                    starts, execs = asyncio.run(
-                        measure(running.address, Path(directory), container)
-                    )
+                with serving(Path(directory) / engine, engine) as running:
+                    starts, execs = asyncio.run(measure(running.address, repository, container))
                 rows += _rows(engine, starts, execs)
     finally:
         subprocess.run(["docker", "rm", "-f", container], check=True, capture_output=True)
