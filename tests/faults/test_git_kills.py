@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anyon.domain.errors import AnyonError, MissingError
+from anyon.domain.errors import AnyonError, ConflictError, MissingError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.testing.git_faults import Killer, was_killed
 from anyon.testing.git_sandboxes import SandboxedCommands
@@ -223,6 +223,26 @@ async def test_a_half_deleted_worktree_is_not_taken_for_work(sandbox: SandboxedC
     names = await trial.inside(f"git ls-tree -r --name-only {saved.commit}")
     assert {"src/b.txt", "untracked"} <= set(names.split())
     assert await trial.inside("ls -A .worktrees") == ""
+
+
+async def test_what_cannot_be_saved_is_not_removed(sandbox: SandboxedCommands) -> None:
+    """Where a file cannot be read, the removal says so and the worktree is as it was."""
+    trial = await _prepared(sandbox)
+    attempt = await _ready_to_merge(trial)
+    await trial.inside(f"cd {attempt.path}; echo u >untracked; git init -q nested")
+    files = f"cd {attempt.path}; find . -path ./.git -prune -o -print | sort; git status --short"
+    before = await trial.inside(files)
+    unable = sandbox.home(trial.project) / "shim" / "git"
+    unable.write_text('#!/bin/sh\n[ "$3" != add ] || exit 1\nexec /usr/bin/git "$@"\n')
+    sandbox.path = "/home/anyon/shim:"
+    with pytest.raises(ConflictError) as raised:
+        await trial.repository.remove_worktree(
+            attempt.id, attempt.path, branch="t/one", target="main"
+        )
+    assert raised.value.code == "save_incomplete"
+    sandbox.path = ""
+    assert await trial.inside(files) == before
+    assert await trial.repository.saved_work() == []
 
 
 async def test_a_killed_rebase_and_commit_are_repeated(sandbox: SandboxedCommands) -> None:

@@ -124,7 +124,9 @@ class Repository(Protocol):
     ) -> PurePosixPath:
         """Make branch *branch* from *base* and its worktree, locked; return its path inside.
 
-        Repeating it returns the same path. NotFoundError (``branch_unknown``) for an unknown base.
+        Repeating it returns the same path, and makes a half-made one whole. NotFoundError
+        (``branch_unknown``) for an unknown base; ConflictError (``branch_exists``) if the branch is
+        another's.
         ``copy_files`` are relative globs copied from the workspace where they exist.
         """
         ...
@@ -132,11 +134,19 @@ class Repository(Protocol):
     async def remove_worktree(
         self, attempt: AttemptId, worktree: PurePosixPath, *, branch: str, target: str
     ) -> SavedWork | None:
-        """Remove a worktree and its branch; what is uncommitted or unmerged goes to a hidden ref first."""
+        """Remove a worktree and its branch; what is uncommitted or unmerged goes to a hidden ref first.
+
+        Files that git ignores are not kept. A repeat is harmless and returns the same. ConflictError
+        (``save_incomplete``) when something cannot be read to be saved: then all stays.
+        """
         ...
 
     async def commit_all(self, worktree: PurePosixPath, message: str) -> str | None:
-        """Commit everything, untracked files too, as Anyon; return the commit, None if clean."""
+        """Commit everything, untracked files too; return the commit, None if clean.
+
+        Anyon signs where the repository names nobody. ConflictError (``conflicts_unresolved``) amid
+        a rebase or with unmerged files; the worktree is as it was.
+        """
         ...
 
     async def diff(
@@ -161,12 +171,16 @@ class Repository(Protocol):
         Never half: on a conflict nothing has changed and ConflictError (``merge_conflict``) lists the
         files. If the workspace has *target* checked out its files follow; local changes there that
         the merge would overwrite are ConflictError (``target_dirty``), again with nothing changed.
-        Repeating a merge that was done returns the same commit (nothing new to merge).
+        Repeating a merge that was done returns the same commit (nothing new to merge). The branch
+        then goes on from that commit where its worktree allows it, so that further work on it merges.
         """
         ...
 
     async def rebase(self, worktree: PurePosixPath, *, target: str) -> str:
-        """Rebase the branch onto *target*; on a conflict abort, and raise ConflictError (``merge_conflict``)."""
+        """Rebase the branch onto *target*; on a conflict abort, and raise ConflictError (``merge_conflict``).
+
+        ConflictError ``worktree_dirty`` with uncommitted changes, ``rebase_in_progress`` amid another.
+        """
         ...
 
     async def saved_work(self) -> Sequence[SavedWork]:

@@ -52,7 +52,11 @@ if [ -d "$path" ] && [ ! -L "$path" ]; then
     done' "$head" "$path" {} + 2>/dev/null || :
   if ! stage add -A --ignore-errors . ; then
     chmod -R u+rwX -- "$path"
-    stage add -A . >&2 || exit "$SAVE_INCOMPLETE"
+    stage add -A . >&2 || {
+      find "$path" -mindepth 2 -name .git-saved -prune -exec sh -c '
+        for nested; do mv -- "$nested" "${nested%-saved}"; done' sh {} +
+      exit "$SAVE_INCOMPLETE"
+    }
   fi
   tree=$(stage write-tree)
   rm -f "$admin.saving"
@@ -62,12 +66,15 @@ last=$(git for-each-ref --sort=-refname --count=1 --format='%(refname)' "$saves"
 show() { git for-each-ref --format='%(refname) %(objectname) %(committerdate:unix)' "$1"; }
 is_saved() {
   [ -n "$last" ] && [ "$(of "$last^1")" = "$head" ] || return 1
+  [ -z "$tip" ] || git merge-base --is-ancestor "$tip" "$last" || return 1
   [ ! -d "$path" ] || [ "$(of "$last^{tree}")" = "$tree" ]
 }
-if [ -n "$head" ] && is_saved; then
+if [ -z "$head" ]; then  # a repeat: all is gone, and what was saved is told again
+  [ -z "$last" ] || show "$last"
+elif is_saved; then
   show "$last"
-elif [ -n "$head" ] && { [ "$tree" != "$(of "$head^{tree}")" ] || ! is_merged "$head" ||
-  { [ -n "$tip" ] && ! git merge-base --is-ancestor "$tip" "$head" && ! is_merged "$tip"; }; }; then
+elif [ "$tree" != "$(of "$head^{tree}")" ] || ! is_merged "$head" ||
+  { [ -n "$tip" ] && ! git merge-base --is-ancestor "$tip" "$head" && ! is_merged "$tip"; }; then
   identity
   set -- -p "$head"
   if [ -n "$tip" ] && [ "$tip" != "$head" ]; then set -- "$@" -p "$tip"; fi
