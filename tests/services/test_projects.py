@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from anyon.domain.errors import (
     AnyonError,
     ConflictError,
     EngineFailedError,
+    EngineUnavailableError,
     NotAllowedError,
     NotFoundError,
     UnavailableError,
@@ -22,6 +24,7 @@ from anyon.domain.ids import UserId, new_id
 from anyon.domain.states import Phase
 from anyon.engines.engine import ContainerInfo, ContainerSpec
 from anyon.engines.memory import MemoryEngine
+from anyon.services import projects as project_services
 from anyon.services import trees
 from anyon.services.projects import ProjectChanges
 from anyon.testing.worlds import GRACE, World, living, until
@@ -154,6 +157,39 @@ async def test_a_failing_engine_leaves_nothing(tmp_path: Path) -> None:
     async with living(tmp_path / "home", engine=FailingEngine()) as world:
         with pytest.raises(EngineFailedError):
             await world.project()
+        await until(lambda: nothing_is_left(world))
+
+
+class LostEngine(MemoryEngine):
+    """Is lost when it is asked to start, and answers nothing until it is found again."""
+
+    is_lost = False
+
+    async def start(self, project: Any) -> ContainerInfo:
+        """Be lost, after the effect."""
+        await super().start(project)
+        self.is_lost = True
+        raise EngineUnavailableError("the engine is away")
+
+    async def remove(self, project: Any) -> None:
+        """Remove it, if the engine is there."""
+        if self.is_lost:
+            raise EngineUnavailableError("the engine is away")
+        await super().remove(project)
+
+
+async def test_an_engine_that_is_lost_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that goes away while a project is made: the name is free, and all goes once it is back."""
+    monkeypatch.setattr(project_services, "ERASE_PAUSE", timedelta(milliseconds=50))
+    engine = LostEngine()
+    async with living(tmp_path / "home", engine=engine) as world:
+        with pytest.raises(EngineUnavailableError):
+            await world.project()
+        assert list(await world.services.projects.list(LOCAL_ACTOR)) == []
+        assert len(await engine.list()) == 1
+        engine.is_lost = False
         await until(lambda: nothing_is_left(world))
 
 

@@ -4,27 +4,24 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import timedelta
 from pathlib import PurePosixPath
 
 import structlog
-from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
 from anyon.db import merges as merge_rows
 from anyon.db import processes as process_rows
-from anyon.db import projects as project_rows
-from anyon.db import tasks as task_rows
 from anyon.db.databases import Database
 from anyon.domain import actions, names, prompts
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Attempt, Merge, Process, Project, Task
-from anyon.domain.errors import ConflictError, InvalidInputError, NotFoundError
-from anyon.domain.ids import AttemptId, ProjectId, TaskId, UserId, new_id
-from anyon.domain.states import RunReason, TaskStatus
+from anyon.domain.errors import ConflictError, InvalidInputError
+from anyon.domain.ids import AttemptId, ProjectId, TaskId, new_id
 from anyon.git.names import branch_for
 from anyon.git.repository import BranchStatus, FileDiff, Repositories, Repository
+from anyon.services import claims
 from anyon.services.chains import new_process
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
@@ -44,26 +41,6 @@ class AttemptStatus:
     target_branch: str
     branch: BranchStatus | None
     merges: Sequence[Merge]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An attempt that the actor may see, with what it belongs to."""
-
-    attempt: Attempt
-    task: Task
-    project: Project
-
-    @property
-    def worktree(self) -> PurePosixPath:
-        """Its path inside; ConflictError (``worktree_deleted``) when it is gone."""
-        if self.attempt.worktree is None or self.attempt.worktree_deleted:
-            raise ConflictError(
-                "the attempt's worktree is gone",
-                code="worktree_deleted",
-                hint="Start a new attempt.",
-            )
-        return PurePosixPath(self.attempt.worktree)
 
 
 class Attempts:
@@ -106,7 +83,7 @@ class Attempts:
         NotFoundError ``branch_unknown``; InvalidInputError ``agent_unknown``, ``variant_unknown``;
         ConflictError ``attempt_running`` when the task has an attempt that is not over.
         """
-        task, project = await self._db.read(_task, actor.user_id, task_id)
+        task, project = await self._db.read(claims.task_of, actor.user_id, task_id)
         profile = self._launches.profile(project, agent, variant)
         self._launches.secrets(profile.agent)
         work = self._start(task, project, profile, base_branch)
@@ -131,12 +108,12 @@ class Attempts:
                 created_at=now,
                 updated_at=now,
             )
-            first = new_process(project.id, attempt.id, _chain(task, project, profile), now)
-            await self._db.write(_claim, attempt, first, now)
+            first = new_process(project.id, attempt.id, claims.chain(task, project, profile), now)
+            await self._db.write(claims.claim, attempt, first, now)
             try:
                 worktree = await self._launches.worktree(project, attempt)
             except Exception:
-                await self._db.write(_unclaim, attempt, task.status, self._clock.now())
+                await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
                 raise
             self._publish(attempt)
             self._runs.begin(first)
@@ -146,7 +123,7 @@ class Attempts:
 
     async def list(self, actor: Actor, task_id: TaskId) -> Sequence[Attempt]:
         """Return the task's attempts, newest first; NotFoundError (``task_unknown``)."""
-        await self._db.read(_task, actor.user_id, task_id)
+        await self._db.read(claims.task_of, actor.user_id, task_id)
         return await self._db.read(attempt_rows.of_task, actor.user_id, task_id)
 
     async def list_of_project(self, actor: Actor, project_id: ProjectId) -> Sequence[Attempt]:
@@ -180,21 +157,22 @@ class Attempts:
         work = self._follow_up(found, profile, prompt)
         return await self._supervisor.finish(work, name=f"follow-up of {attempt_id}")
 
-    async def _follow_up(self, found: _Found, profile: Profile, prompt: str) -> Process:
+    async def _follow_up(self, found: claims.Found, profile: Profile, prompt: str) -> Process:
         attempt, project = found.attempt, found.project
-        async with self._containers.awake(project, holder=attempt.id, reason="attempt"):
+        hold = self._containers.awake(project, holder=attempt.id, reason="attempt")
+        async with self._lock(attempt.id), hold:
             await self._launches.check_program(project, profile.agent)
-            session = await self._db.read(_session, attempt)
+            session = await self._db.read(claims.session_of, attempt)
             action = actions.agent(
                 prompt,
                 profile.agent.name,
                 profile.variant,
                 session_id=session,
-                then=_cleanup(project),
+                then=claims.cleanup(project),
             )
             now = self._clock.now()
             process = new_process(project.id, attempt.id, action, now)
-            await self._db.write(_claim_more, attempt, process, now)
+            await self._db.write(claims.claim_more, attempt, process, now)
             self._runs.begin(process)
             self._runs.publish(process)
             return process
@@ -205,16 +183,20 @@ class Attempts:
         await self._supervisor.finish(self._stop(attempt_id), name=f"end of {attempt_id}")
 
     async def _stop(self, attempt_id: AttemptId) -> None:
+        patience = 100
         # A process that ends of itself just then may still be followed by the next of its chain.
         while running := await self._db.read(process_rows.open_ones, attempt=attempt_id):
             for process in running:
-                if self._runs.find(process.id) is None:
-                    raise ConflictError(
-                        "the attempt is carried by another server, or about to be taken up",
-                        code="attempt_not_carried",
-                        hint="Try again in a moment.",
-                    )
+                if self._runs.find(process.id) is None:  # recorded, but not taken up yet
+                    patience -= 1
+                    await self._clock.sleep(timedelta(milliseconds=50))
                 await self._runs.stop(process)
+            if patience <= 0:
+                raise ConflictError(
+                    "nobody carries the attempt's processes here",
+                    code="attempt_not_carried",
+                    hint="Another server has the project; try again in a minute.",
+                )
 
     async def diff(
         self, actor: Actor, attempt_id: AttemptId, *, with_contents: bool = True
@@ -255,7 +237,7 @@ class Attempts:
         work = self._merge(found, found.worktree)
         return await self._supervisor.finish(work, name=f"merge of {attempt_id}")
 
-    async def _merge(self, found: _Found, worktree: PurePosixPath) -> str:
+    async def _merge(self, found: claims.Found, worktree: PurePosixPath) -> str:
         attempt, task = found.attempt, found.task
         async with self._quiet(found) as repository:
             await repository.commit_all(worktree, prompts.commit_message(task.title))
@@ -272,7 +254,7 @@ class Attempts:
                 target_branch=attempt.target_branch,
                 created_at=self._clock.now(),
             )
-            await self._db.write(_record_merge, attempt, merge)
+            await self._db.write(claims.record_merge, attempt, merge)
         self._publish(attempt)
         log.info("attempt.merged", attempt=attempt.id, commit=commit)
         return commit
@@ -286,7 +268,7 @@ class Attempts:
         work = self._rebase(found, found.worktree, target or found.attempt.target_branch)
         return await self._supervisor.finish(work, name=f"rebase of {attempt_id}")
 
-    async def _rebase(self, found: _Found, worktree: PurePosixPath, target: str) -> str:
+    async def _rebase(self, found: claims.Found, worktree: PurePosixPath, target: str) -> str:
         async with self._quiet(found) as repository:
             await repository.commit_all(worktree, prompts.commit_message(found.task.title))
             head = await repository.rebase(worktree, target=target)
@@ -305,7 +287,7 @@ class Attempts:
             work = self._delete_worktree(found, found.worktree)
             await self._supervisor.finish(work, name=f"cleanup of {attempt_id}")
 
-    async def _delete_worktree(self, found: _Found, worktree: PurePosixPath) -> None:
+    async def _delete_worktree(self, found: claims.Found, worktree: PurePosixPath) -> None:
         attempt = found.attempt
         async with self._quiet(found) as repository:
             saved = await repository.remove_worktree(
@@ -320,17 +302,21 @@ class Attempts:
         self._publish(attempt)
 
     @asynccontextmanager
-    async def _quiet(self, found: _Found) -> AsyncIterator[Repository]:
+    async def _quiet(self, found: claims.Found) -> AsyncIterator[Repository]:
         """Hold the container and the attempt for work on its branch: no process of it may run."""
         attempt = found.attempt
         hold = self._containers.awake(found.project, holder=attempt.id, reason="branch")
-        async with self._locks.setdefault(attempt.id, asyncio.Lock()), hold:
+        async with self._lock(attempt.id), hold:
             if await self._db.read(process_rows.open_ones, attempt=attempt.id):
-                raise _running()
+                raise claims.running()
             yield self._repositories.of(attempt.project_id)
 
-    async def _found(self, actor: Actor, attempt_id: AttemptId) -> _Found:
-        return await self._db.read(_find, actor.user_id, attempt_id)
+    def _lock(self, attempt_id: AttemptId) -> asyncio.Lock:
+        """Return what keeps follow-ups of an attempt and work on its branch apart."""
+        return self._locks.setdefault(attempt_id, asyncio.Lock())
+
+    async def _found(self, actor: Actor, attempt_id: AttemptId) -> claims.Found:
+        return await self._db.read(claims.find, actor.user_id, attempt_id)
 
     def _publish(self, attempt: Attempt) -> None:
         self._feed.publish(
@@ -341,82 +327,3 @@ class Attempts:
                 attempt_id=attempt.id,
             )
         )
-
-
-def _chain(task: Task, project: Project, profile: Profile) -> actions.Action:
-    prompt = prompts.of_task(task.title, task.description, takes_title=profile.agent.takes_title)
-    chain = actions.agent(prompt, profile.agent.name, profile.variant, then=_cleanup(project))
-    if project.setup_script is not None and project.setup_completed_at is None:
-        chain = actions.script(project.setup_script, RunReason.SETUPSCRIPT, chain)
-    return chain
-
-
-def _cleanup(project: Project) -> actions.Action | None:
-    if project.cleanup_script is None:
-        return None
-    return actions.script(project.cleanup_script, RunReason.CLEANUPSCRIPT)
-
-
-def _running() -> ConflictError:
-    return ConflictError(
-        "an attempt at this task is running",
-        code="attempt_running",
-        hint="Wait for its end, or stop it first.",
-    )
-
-
-def _task(connection: Connection, user: UserId, task_id: TaskId) -> tuple[Task, Project]:
-    task = task_rows.get(connection, user, task_id)
-    project = None if task is None else project_rows.get(connection, user, task.project_id)
-    if task is None or project is None:
-        raise NotFoundError("there is no such task", code="task_unknown")
-    return task, project
-
-
-def _find(connection: Connection, user: UserId, attempt_id: AttemptId) -> _Found:
-    attempt = attempt_rows.get(connection, user, attempt_id)
-    if attempt is None:
-        raise NotFoundError("there is no such attempt", code="attempt_unknown")
-    task, project = _task(connection, user, attempt.task_id)
-    return _Found(attempt, task, project)
-
-
-def _claim(connection: Connection, attempt: Attempt, first: Process, now: datetime) -> None:
-    if task_rows.find(connection, attempt.task_id) is None:
-        raise NotFoundError("there is no such task", code="task_unknown")
-    if task_rows.is_running(connection, attempt.task_id):
-        raise _running()
-    attempt_rows.add(connection, attempt)
-    process_rows.add(connection, first)
-    task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
-
-
-def _unclaim(connection: Connection, attempt: Attempt, status: TaskStatus, now: datetime) -> None:
-    attempt_rows.remove(connection, attempt.id)
-    task_rows.set_status(connection, attempt.task_id, status, now, only_from=TaskStatus.INPROGRESS)
-
-
-def _claim_more(connection: Connection, attempt: Attempt, more: Process, now: datetime) -> None:
-    latest = attempt_rows.find(connection, attempt.id)
-    if latest is None:
-        raise NotFoundError("there is no such attempt", code="attempt_unknown")
-    if latest.worktree_deleted:
-        raise ConflictError("the attempt's worktree is gone", code="worktree_deleted")
-    if task_rows.is_running(connection, attempt.task_id):
-        raise _running()
-    process_rows.add(connection, more)
-    task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
-
-
-def _session(connection: Connection, attempt: Attempt) -> str | None:
-    """Return the session of the attempt's newest agent run that told one."""
-    runs = process_rows.of_task(connection, attempt.task_id)
-    mine = [run.session_id for run in runs if run.attempt_id == attempt.id and run.session_id]
-    return mine[-1] if mine else None
-
-
-def _record_merge(connection: Connection, attempt: Attempt, merge: Merge) -> None:
-    merge_rows.add(connection, merge)
-    changes = {"merge_commit": merge.commit, "updated_at": merge.created_at}
-    attempt_rows.change(connection, attempt.id, changes)
-    task_rows.set_status(connection, attempt.task_id, TaskStatus.DONE, merge.created_at)

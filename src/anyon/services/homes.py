@@ -89,6 +89,12 @@ class Homes:
         await asyncio.to_thread(self._discard, project)
 
     def _discard(self, project: Project) -> None:
+        try:
+            self._move_to_trash(project)
+        except OSError as error:
+            raise trees.explained(error, "moving a project's files to the trash") from error
+
+    def _move_to_trash(self, project: Project) -> None:
         trash = self.home / "trash"
         trash.mkdir(exist_ok=True, mode=0o700)
         for kind, path in (("files", Path(project.path)), ("state", self.state(project.id))):

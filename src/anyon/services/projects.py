@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from anyon.db.databases import Database
 from anyon.domain import names
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
-from anyon.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from anyon.domain.errors import AnyonError, ConflictError, InvalidInputError, NotFoundError
 from anyon.domain.ids import LOCAL_USER, ProjectId, UserId, new_id
 from anyon.domain.states import ExitReason, Phase, ProcessStatus
 from anyon.git.names import check_clone_url, copy_patterns
@@ -34,6 +34,8 @@ from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
+ERASE_PAUSE = timedelta(seconds=15)
+"""How long to wait before a deletion that failed is tried again."""
 
 
 class Unset:
@@ -187,10 +189,19 @@ class Projects:
             await self._containers.record(project.id, Phase.RUNNING, reason="created")
         except Exception as error:
             log.warning("project.creation_failed", project=project.id, error=repr(error))
-            await self.undo(project)
+            await self._undo_or_bury(project)
             raise
         log.info("project.created", project=project.id)
         return await self._db.read(_found, project.user_id, project.id)
+
+    async def _undo_or_bury(self, project: Project) -> None:
+        """Take back a creation; where that fails for now, hide it and try until it is done."""
+        try:
+            await self.undo(project)
+        except AnyonError as error:
+            log.warning("project.undo_failed", project=project.id, error=str(error))
+            await self._db.write(_bury, project.user_id, project.id, self._clock.now())
+            self._erase_in_background(project)
 
     async def undo(self, project: Project) -> None:
         """Take back a creation that was not finished: container, files, record. May be repeated."""
@@ -238,7 +249,10 @@ class Projects:
         return wanted
 
     async def delete(self, actor: Actor, project_id: ProjectId) -> None:
-        """End what runs, remove the container, files go by way of the trash; the name is free at once."""
+        """End what runs, remove the container, files go by way of the trash; the name is free at once.
+
+        When a part of that fails it is raised, and tried again in the background until it is done.
+        """
         project = await self.get(actor, project_id)
         if project.phase is Phase.CREATING:
             raise ConflictError(
@@ -251,7 +265,11 @@ class Projects:
         if buried is None:
             raise _unknown()
         self._publish(project_id)
-        await self._supervisor.finish(self.erase(buried), name=f"deletion of {project_id}")
+        try:
+            await self._supervisor.finish(self.erase(buried), name=f"deletion of {project_id}")
+        except AnyonError:
+            self._erase_in_background(buried)
+            raise
 
     async def erase(self, project: Project) -> None:
         """Do what a tombstone asks for: runs, container and files go. May be repeated."""
@@ -267,6 +285,17 @@ class Projects:
         )
         log.info("project.deleted", project=project.id)
         self._supervisor.spawn(self._homes.empty_trash(), name="trash")
+
+    def _erase_in_background(self, project: Project) -> None:
+        self._supervisor.spawn(self._erase_until_done(project), name=f"deletion of {project.id}")
+
+    async def _erase_until_done(self, project: Project) -> None:
+        while True:
+            await self._clock.sleep(ERASE_PAUSE)
+            try:
+                return await self.erase(project)
+            except AnyonError as error:
+                log.warning("project.deletion_failed", project=project.id, error=str(error))
 
     async def branches(self, actor: Actor, project_id: ProjectId) -> Sequence[Branch]:
         """Return the repository's branches: the current one first, then the newest."""

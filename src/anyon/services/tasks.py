@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -138,12 +139,14 @@ class Tasks:
 
         ConflictError (``task_running``) while one of its processes runs.
         """
-        task, project, attempts = await self._db.read(_to_delete, actor.user_id, task_id)
+        task, project, attempts = await self._db.write(
+            _claim_deletion, actor.user_id, task_id, self._clock.now()
+        )
         work = self._delete(task, project, attempts)
         await self._supervisor.finish(work, name=f"deletion of {task_id}")
 
     async def _delete(self, task: Task, project: Project, attempts: Sequence[Attempt]) -> None:
-        left = [a for a in attempts if a.worktree is not None and not a.worktree_deleted]
+        left = [attempt for attempt in attempts if attempt.worktree is not None]
         if left:
             holder, reason = f"task {task.id}", "cleanup"
             async with self._containers.awake(project, holder=holder, reason=reason):
@@ -223,15 +226,20 @@ def _change(
     return _get(connection, user, task_id)
 
 
-def _to_delete(
-    connection: Connection, user: UserId, task_id: TaskId
+def _claim_deletion(
+    connection: Connection, user: UserId, task_id: TaskId, now: datetime
 ) -> tuple[Task, Project, Sequence[Attempt]]:
+    """Keep all attempts from being followed up from now on, and return what is to be cleaned."""
     task = _get(connection, user, task_id).task
     _refuse_running(connection, task_id)
     project = project_rows.get(connection, user, task.project_id)
     if project is None:
         raise NotFoundError("there is no such project", code="project_unknown")
-    return task, project, attempt_rows.of_task(connection, user, task_id)
+    attempts = attempt_rows.of_task(connection, user, task_id)
+    for attempt in attempts:
+        changes = {"worktree_deleted": True, "updated_at": now}
+        attempt_rows.change(connection, attempt.id, changes)
+    return task, project, attempts
 
 
 def _refuse_running(connection: Connection, task_id: TaskId) -> None:
