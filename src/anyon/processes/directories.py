@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from anyon.domain.errors import AnyonError, ConflictError
+from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.processes import kernel
 
 SMALL_BYTES = 4096
@@ -177,6 +177,17 @@ class RunDirectory:
             raise
         finally:
             os.close(root)
+
+    def started(self, name: str) -> ProcessDirectory:
+        """Open the directory of a process that was started, or raise NotFoundError."""
+        directory = self.open(name)
+        if directory is not None:
+            if directory.has("pid"):
+                return directory
+            directory.close()
+        raise NotFoundError(
+            f"no process {name} was started in this project", code="process_unknown"
+        )
 
     def create(self, name: str) -> ProcessDirectory:
         """Open a process's directory, making it if it is not there.

@@ -17,13 +17,11 @@ from anyon.domain.errors import (
     ConflictError,
     DeadlineExceededError,
     EngineFailedError,
-    InvalidInputError,
     MissingError,
-    NotFoundError,
     UnavailableError,
 )
 from anyon.domain.ids import ProcessId, ProjectId
-from anyon.domain.layout import SECRETS, WORKSPACE
+from anyon.domain.layout import WORKSPACE
 from anyon.domain.states import ExitReason
 from anyon.engines.engine import Channel, Engine
 from anyon.processes import commands, kernel, outputs
@@ -41,9 +39,9 @@ _UNNAMED = "."
 _LATE = timedelta(seconds=5)
 """How much later than the server the watcher inside ends what overran its timeout."""
 _GRACE = timedelta(seconds=10)
+_GONE_WITHIN = timedelta(seconds=30)
 _QUICK_GRACE = timedelta(seconds=2)
 _KILL_SLACK = timedelta(seconds=60)
-_WHOLE_PIECE_BYTES = 4 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +108,8 @@ class DurableProcesses:
     ) -> Chunk:
         """Return up to *limit* bytes of a channel from *offset* on, at once."""
         with self._known(project, process) as directory:
-            _check_offset(directory, channel, offset)
-            return _chunk(directory, channel, offset, max(0, limit))
+            outputs.check_offset(directory, channel, offset)
+            return outputs.chunk(directory, channel, offset, max(0, limit))
 
     async def follow(
         self,
@@ -123,7 +121,7 @@ class DurableProcesses:
         at = {channel: (offsets or {}).get(channel, 0) for channel in Channel}
         with self._known(project, process) as directory:
             for channel, offset in at.items():
-                _check_offset(directory, channel, offset)
+                outputs.check_offset(directory, channel, offset)
             watch = self._changes.watch((project, process), directory.descriptor)
         try:
             while True:
@@ -135,7 +133,8 @@ class DurableProcesses:
                 with known as directory:
                     ended = await self._settlements.exit_of(project, directory)
                     pieces = [
-                        _chunk(directory, c, offset, _PIECE_BYTES) for c, offset in at.items()
+                        outputs.chunk(directory, c, offset, _PIECE_BYTES)
+                        for c, offset in at.items()
                     ]
                 found = [piece for piece in pieces if piece.data or piece.dropped_bytes]
                 for piece in found:
@@ -175,11 +174,11 @@ class DurableProcesses:
                 ended = await self._exit(project, directory)
                 completed = Completed(
                     exit=ended,
-                    stdout=_whole(directory, Channel.STDOUT),
-                    stderr=_whole(directory, Channel.STDERR),
+                    stdout=outputs.whole(directory, Channel.STDOUT),
+                    stderr=outputs.whole(directory, Channel.STDERR),
                 )
         except (asyncio.CancelledError, UnavailableError):
-            self._loosely(self._abandon(project, name))  # it may well run
+            self._loosely(self._remove_when_over(project, name, end=True))  # it may well run
             raise
         await self._remove(project, name)
         return completed
@@ -278,21 +277,7 @@ class DurableProcesses:
         watch = "-"
         if spec.timeout is not None and not name.startswith(_UNNAMED):
             watch = str(int((spec.timeout + _LATE).total_seconds()) + 1)
-        answer = await self._launchers.request(
-            project, "start", name, watch, str(len(lines)), body=lines
-        )
-        if answer == "no-vault":
-            raise MissingError(
-                f"{SECRETS} in the container cannot be written, and secrets go nowhere else",
-                code="secrets_directory_missing",
-                hint="the container's mounts must include a tmpfs there that its user may write to",
-            )
-        if answer not in {"started", "known"}:
-            raise EngineFailedError(
-                "the container could not start the process",
-                code="process_start_failed",
-                hint="see whether it is out of processes, memory or disk",
-            )
+        await self._launchers.start(project, name, watch, lines)
 
     async def _take_over(self, project: ProjectId, name: str) -> None:
         """Look after a process that this server may not know, if it was started."""
@@ -307,7 +292,7 @@ class DurableProcesses:
                 elapsed = self._clock.now() - started_at
                 self._supervisors.take(project, name, record_of(directory), elapsed)
         if name.startswith(_UNNAMED):
-            self._loosely(self._remove_when_over(project, name))
+            self._loosely(self._remove_when_over(project, name, end=False))
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -343,14 +328,7 @@ class DurableProcesses:
     def _known(self, project: ProjectId, name: str) -> ProcessDirectory:
         if not name.startswith(_UNNAMED):
             commands.check_id(name)
-        directory = self._open(project, name)
-        if directory is not None:
-            if directory.has("pid"):
-                return directory
-            directory.close()
-        raise NotFoundError(
-            f"no process {name} was started in this project", code="process_unknown"
-        )
+        return RunDirectory(self._run_directory(project)).started(name)
 
     def _names(self, project: ProjectId, *, unnamed: bool = False) -> Sequence[str]:
         names = RunDirectory(self._run_directory(project)).names()
@@ -380,7 +358,7 @@ class DurableProcesses:
             if not directory.has("exit"):
                 raise
         try:
-            async with asyncio.timeout(_LATE.total_seconds()):
+            async with asyncio.timeout(_GONE_WITHIN.total_seconds()):
                 return await self._exit(project, directory)
         except TimeoutError:
             await self._settlements.examine(project, [name])
@@ -397,16 +375,11 @@ class DurableProcesses:
             if not directory.has("exit"):
                 await self._kill(project, directory, reason, grace)
 
-    async def _abandon(self, project: ProjectId, name: str) -> None:
-        """End and remove what nobody waits for any more; at the next adoption if not now."""
+    async def _remove_when_over(self, project: ProjectId, name: str, *, end: bool) -> None:
+        """Remove what nobody waits for any more; at the next adoption if not now."""
         try:
-            await self._end(project, name, ExitReason.INTERRUPTED)
-            await self._remove(project, name)
-        except (OSError, AnyonError) as error:
-            _log.warning("process.not_abandoned", extra={"process": name, "error": str(error)})
-
-    async def _remove_when_over(self, project: ProjectId, name: str) -> None:
-        try:
+            if end:
+                await self._end(project, name, ExitReason.INTERRUPTED)
             with self._known(project, name) as directory:
                 await self._exit(project, directory)
             await self._remove(project, name)
@@ -430,29 +403,3 @@ class DurableProcesses:
         task = asyncio.create_task(work)
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
-
-
-def _check_offset(directory: ProcessDirectory, channel: Channel, offset: int) -> None:
-    size = directory.size(channel)
-    if not 0 <= offset <= size:
-        raise InvalidInputError(
-            f"offset {offset} is not within the {size} bytes of {channel}",
-            code="offset_past_end",
-            hint="read on from the offset that the last answer gave",
-        )
-
-
-def _chunk(directory: ProcessDirectory, channel: Channel, offset: int, limit: int) -> Chunk:
-    start, data = outputs.read(directory, channel, offset, limit)
-    return Chunk(channel=channel, offset=start, data=data, dropped_bytes=start - offset)
-
-
-def _whole(directory: ProcessDirectory, channel: Channel) -> bytes:
-    pieces: list[bytes] = []
-    offset = 0
-    while True:
-        piece = _chunk(directory, channel, offset, _WHOLE_PIECE_BYTES)
-        if not piece.data:
-            return b"".join(pieces)
-        pieces.append(piece.data)
-        offset = piece.next_offset

@@ -161,7 +161,9 @@ wrap() { # number name timeout secrets boot mask
     # background job of a shell: those ignore INT and QUIT, for good, and so would all they run.
     [ "$PPID" = 1 ] || kill -KILL "$PPID"
     trap '' PIPE
-    trap : TERM HUP INT QUIT
+    ended=
+    trap 'ended=container_stopped' TERM # who ends even wrappers ends the container
+    trap : HUP INT QUIT
     cd "$runs/$2" || { printf '%s\n' "$1 failed"; exit 1; }
     umask 0
     start_of $$
@@ -182,6 +184,7 @@ wrap() { # number name timeout secrets boot mask
     [ ! -e stdin ] || input=stdin
     (
         trap - PIPE
+        [ ! -e reason ] || exit 143 # who ended it was quicker than its start
         umask "$6"
         { printf 300 >/proc/self/oom_score_adj; } 2>/dev/null
         if [ "$4" != - ]; then
@@ -193,9 +196,9 @@ wrap() { # number name timeout secrets boot mask
         exec "$@"
     ) <"$input" >>stdout 2>>stderr
     code=$?
-    [ -z "$watcher" ] || kill -KILL -- "-$watcher"
+    [ -z "$watcher" ] || kill -KILL "-$watcher" "$watcher"
     while [ -d "$runs/$2" ] && [ ! -e exit ]; do
-        reason=
+        reason=$ended
         [ ! -e reason ] || read -r reason <reason
         printf '%s %s\n' "$code" "$reason" >exit.new && mv exit.new exit && break
         sleep 1

@@ -6,6 +6,7 @@ request may be repeated over another launcher.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,10 +20,13 @@ from anyon.domain.errors import (
     UnavailableError,
 )
 from anyon.domain.ids import ProjectId
+from anyon.domain.layout import SECRETS
 from anyon.engines.engine import Channel, Command, Engine, Stream
 
 PROGRAM = resources.files("anyon.processes").joinpath("launcher.sh").read_text("utf-8")
 """What the shell inside runs."""
+
+_log = logging.getLogger(__name__)
 
 READY_WITHIN = timedelta(seconds=60)
 
@@ -96,6 +100,10 @@ class Launcher:
         """Let go of the stream; what was started goes on."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
+        try:
+            await self._stream.close_stdin()  # which is all it waits for
+        except AnyonError as error:
+            _log.warning("launcher.stdin_not_closed", extra={"code": error.code})
         await self._stream.close()
 
     async def _send(self, data: bytes) -> None:
@@ -187,6 +195,27 @@ class Launchers:
             except LauncherLostError as error:
                 lost = error
         raise lost
+
+    async def start(
+        self, project: ProjectId, name: str, watch: str, secrets: Sequence[bytes]
+    ) -> None:
+        """Start the process whose directory is *name*, unless it was; *watch* is its watcher's time.
+
+        MissingError (``secrets_directory_missing``) or EngineFailedError (``process_start_failed``).
+        """
+        answer = await self.request(project, "start", name, watch, str(len(secrets)), body=secrets)
+        if answer == "no-vault":
+            raise MissingError(
+                f"{SECRETS} in the container cannot be written, and secrets go nowhere else",
+                code="secrets_directory_missing",
+                hint="the container's mounts must include a tmpfs there that its user may write to",
+            )
+        if answer not in {"started", "known"}:
+            raise EngineFailedError(
+                "the container could not start the process",
+                code="process_start_failed",
+                hint="see whether it is out of processes, memory or disk",
+            )
 
     async def close(self) -> None:
         """Let go of all."""

@@ -8,8 +8,12 @@ record after he has read never takes a hole's zeros for output.
 import json
 from dataclasses import dataclass
 
+from anyon.domain.errors import InvalidInputError
 from anyon.engines.engine import Channel
 from anyon.processes.directories import ProcessDirectory
+from anyon.processes.processes import Chunk
+
+_WHOLE_PIECE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,32 @@ def trim(directory: ProcessDirectory, channel: Channel, cap: int, *, final: bool
         return True
     directory.write(f"dropped.{channel}", json.dumps([wanted.start, wanted.end]).encode())
     return directory.punch(channel, max(dropped.end, wanted.start), wanted.end)
+
+
+def check_offset(directory: ProcessDirectory, channel: Channel, offset: int) -> None:
+    """Raise InvalidInputError (``offset_past_end``) unless there is such an offset, or will be next."""
+    size = directory.size(channel)
+    if not 0 <= offset <= size:
+        raise InvalidInputError(
+            f"offset {offset} is not within the {size} bytes of {channel}",
+            code="offset_past_end",
+            hint="read on from the offset that the last answer gave",
+        )
+
+
+def chunk(directory: ProcessDirectory, channel: Channel, offset: int, limit: int) -> Chunk:
+    """Return what there is from *offset* on, up to *limit* bytes."""
+    start, data = read(directory, channel, offset, limit)
+    return Chunk(channel=channel, offset=start, data=data, dropped_bytes=start - offset)
+
+
+def whole(directory: ProcessDirectory, channel: Channel) -> bytes:
+    """Return all that is kept of a channel."""
+    pieces: list[bytes] = []
+    offset = 0
+    while True:
+        piece = chunk(directory, channel, offset, _WHOLE_PIECE_BYTES)
+        if not piece.data:
+            return b"".join(pieces)
+        pieces.append(piece.data)
+        offset = piece.next_offset
