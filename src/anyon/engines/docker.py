@@ -46,7 +46,8 @@ class DockerEngine:
     *socket* is ``unix:///path`` or ``tcp://host:port``; *instance* names this Anyon home, so that
     two homes on one engine list only their own. Work runs as *uid*:*gid* inside. *image* is for
     projects that name none. *runtime* is an OCI runtime (runc, runsc, kata), empty for the
-    engine's own. Projects share one bridge, *network*, on which they cannot reach each other.
+    engine's own. Projects cannot reach each other: they share the bridge *network*, which
+    keeps its members apart, or have one each where the engine has no such bridge (Podman).
     """
 
     def __init__(
@@ -130,13 +131,13 @@ class DockerEngine:
         info = await self._present(project)
         if info.state is not ContainerState.STOPPED:
             return info
-        await self._machine.need_network()
+        await self._machine.need_network(project)
         start = f"/containers/{info.id}/start"
         try:
             await self._client.post(start, deadline=CHANGE)
         except RefusedError as error:
             if error.status == 404 and "network" in error.message:
-                await self._machine.connect_again(info.id)
+                await self._machine.connect_again(project, info.id)
                 await asked(self._client.post(start, deadline=CHANGE), "start the container")
                 return await self._present(project)
             # Another caller's start may have won; then all is well.
@@ -199,6 +200,7 @@ class DockerEngine:
                     raise docker_errors.failed("remove the container", error) from error
                 await self._clock.sleep(timedelta(milliseconds=100))
             info = await self.inspect(project)
+        await self._machine.release_network(project)
 
     async def inspect(self, project: ProjectId) -> ContainerInfo | None:
         """Return what is known of it, or None."""

@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from anyon.domain.errors import NotFoundError
+from anyon.domain.ids import ProjectId
 from anyon.engines import docker_errors, docker_mounts, docker_options
 from anyon.engines.docker_client import DockerClient
 from anyon.engines.docker_errors import RefusedError
-from anyon.engines.docker_options import Host, container_name
+from anyon.engines.docker_options import Host, container_name, network_name
 from anyon.engines.engine import ContainerSpec
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class DockerHost:
         self._client = client
         self._wished = wished
         self._facts: Host | None = None
-        self._network_known = False
+        self._networks: set[str] = set()
 
     async def info(self) -> dict[str, Any]:
         """Return the engine's long description of itself."""
@@ -50,6 +51,7 @@ class DockerHost:
                 cgroup_version=str(info.get("CgroupVersion") or "1"),
                 # An engine without the right to raise limits mostly has those that we have.
                 max_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+                max_processes=resource.getrlimit(resource.RLIMIT_NPROC)[1],
             )
         return self._facts
 
@@ -58,7 +60,7 @@ class DockerHost:
         host = await self.facts()
         for mount in spec.mounts:
             docker_mounts.prepare(mount, uid=host.uid, gid=host.gid)
-        await self.need_network()
+        await self.need_network(spec.project)
         body = docker_options.container_body(spec, host)
         try:
             await self._client.post(
@@ -68,49 +70,64 @@ class DockerHost:
                 query={"name": container_name(spec.project)},
             )
         except RefusedError as error:
-            if error.status == 409:
+            if error.status == 409 or "already in use" in error.message:
                 return  # the name is taken: whoever made it, it is adopted
             if error.status == 404 and "image" in error.message.lower():
                 raise docker_errors.image_missing(str(body["Image"]), error) from error
             raise docker_errors.failed("make the container", error) from error
 
-    async def need_network(self, *, again: bool = False) -> None:
-        """Make the bridge if it is not there; *again* looks even if it was there before."""
-        if self._network_known and not again:
-            return
+    async def need_network(self, project: ProjectId, *, again: bool = False) -> str:
+        """Make the project's bridge if it is not there and return its name; *again* looks anew."""
         host = await self.facts()
+        name = network_name(project, host)
+        if name in self._networks and not again:
+            return name
         try:
-            await self._client.get(f"/networks/{host.network}", deadline=LOOK)
+            await self._client.get(f"/networks/{name}", deadline=LOOK)
         except RefusedError as error:
             if error.status != 404:
                 raise docker_errors.failed("look at the network", error) from error
-            await self._make_network(host)
-        self._network_known = True
+            await self._make_network(project, host)
+        self._networks.add(name)
+        return name
 
-    async def connect_again(self, container: str) -> None:
-        """Connect a stopped container to the bridge anew: somebody removed the one that it knew."""
-        await self.need_network(again=True)
-        host = await self.facts()
+    async def connect_again(self, project: ProjectId, container: str) -> None:
+        """Connect a stopped container to its bridge anew: somebody removed the one that it knew."""
+        name = await self.need_network(project, again=True)
         body = {"Container": container, "Force": True}
         try:
-            await self._client.post(f"/networks/{host.network}/disconnect", body, deadline=CHANGE)
+            await self._client.post(f"/networks/{name}/disconnect", body, deadline=CHANGE)
         except RefusedError as error:
             if error.status not in {403, 404, 500}:  # it was not connected, in various words
                 raise docker_errors.failed("leave the network", error) from error
-        body = {"Container": container}
         await asked(
-            self._client.post(f"/networks/{host.network}/connect", body, deadline=CHANGE),
+            self._client.post(
+                f"/networks/{name}/connect", {"Container": container}, deadline=CHANGE
+            ),
             "connect the container to its network",
         )
 
-    async def _make_network(self, host: Host) -> None:
+    async def release_network(self, project: ProjectId) -> None:
+        """Remove a bridge that was this project's alone."""
+        host = await self.facts()
+        name = network_name(project, host)
+        if name == host.network:
+            return
+        self._networks.discard(name)
         try:
-            body = docker_options.network_body(host)
+            await self._client.delete(f"/networks/{name}", deadline=CHANGE)
+        except RefusedError as error:
+            if error.status != 404:
+                raise docker_errors.failed(f"remove the network {name}", error) from error
+
+    async def _make_network(self, project: ProjectId, host: Host) -> None:
+        body = docker_options.network_body(project, host)
+        try:
             await self._client.post("/networks/create", body, deadline=CHANGE)
         except RefusedError as error:
             # Another caller, or another home, made it meanwhile.
             if error.status != 409 and "already" not in error.message:
-                raise docker_errors.failed(f"make the network {host.network}", error) from error
+                raise docker_errors.failed(f"make the network {body['Name']}", error) from error
 
 
 async def asked(call: Awaitable[T], what: str) -> T:

@@ -34,7 +34,7 @@ class Host:
     """What the options depend on besides the project.
 
     ``network`` is the name of the bridge; ``runtime`` an OCI runtime or empty for the engine's own;
-    ``max_files`` the most files that the engine may let a process open.
+    ``max_files`` and ``max_processes`` the most that the engine may let a user have (-1: any).
     """
 
     instance: str
@@ -46,12 +46,18 @@ class Host:
     is_podman: bool = False
     is_rootless: bool = False
     cgroup_version: str = "1"
-    max_files: int = 65536
+    max_files: int = -1
+    max_processes: int = -1
 
 
 def container_name(project: ProjectId) -> str:
     """Return the one name that a project's container can have: two cannot be made."""
     return f"{_NAME}{project}"
+
+
+def network_name(project: ProjectId, host: Host) -> str:
+    """Return the bridge of a project: Docker's can keep its members apart, Podman's cannot."""
+    return f"{host.network}-{project}" if host.is_podman else host.network
 
 
 def container_body(spec: ContainerSpec, host: Host) -> dict[str, Any]:
@@ -78,7 +84,8 @@ def container_body(spec: ContainerSpec, host: Host) -> dict[str, Any]:
 
 
 def _host_config(spec: ContainerSpec, host: Host) -> dict[str, Any]:
-    owner = f"uid={host.uid},gid={host.gid}"
+    # Podman gives a tmpfs to no user; all that is inside is one user's anyway.
+    own = "mode=1777" if host.is_podman else f"mode=0700,uid={host.uid},gid={host.gid}"
     config: dict[str, Any] = {
         "Init": True,
         "CapDrop": ["ALL"],
@@ -86,20 +93,13 @@ def _host_config(spec: ContainerSpec, host: Host) -> dict[str, Any]:
         "Mounts": [_mount(mount) for mount in spec.mounts],
         "Tmpfs": {
             "/tmp": "rw,nosuid,nodev,exec,mode=1777,size=1g",  # noqa: S108 - inside the container
-            str(SECRETS): f"rw,nosuid,nodev,noexec,mode=0700,size=16m,{owner}",
+            str(SECRETS): f"rw,nosuid,nodev,noexec,size=16m,{own}",
         },
-        "NetworkMode": host.network,
+        "NetworkMode": network_name(spec.project, host),
         "PublishAllPorts": False,
         "RestartPolicy": {"Name": "no"},
         "LogConfig": _log_config(is_podman=host.is_podman),
-        "Ulimits": [
-            {
-                "Name": "nofile",
-                "Soft": min(8192, host.max_files),
-                "Hard": min(65536, host.max_files),
-            },
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
+        "Ulimits": _ulimits(host),
         "ShmSize": 256 * 1024 * 1024,
         "IpcMode": "private",
         # When memory runs out, a project's work goes before the machine's own services.
@@ -136,6 +136,19 @@ def _log_config(*, is_podman: bool) -> dict[str, Any]:
     return {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}
 
 
+def _ulimits(host: Host) -> list[dict[str, Any]]:
+    most = host.max_files if host.max_files > 0 else 65536
+    limits: list[dict[str, Any]] = [
+        {"Name": "nofile", "Soft": min(8192, most), "Hard": min(65536, most)},
+        {"Name": "core", "Soft": 0, "Hard": 0},
+    ]
+    if host.is_podman and host.max_processes > 0:
+        # Podman raises it by itself, which fails where it may not. The cgroup is the real limit.
+        most = min(host.max_processes, 32768)
+        limits.append({"Name": "nproc", "Soft": most, "Hard": most})
+    return limits
+
+
 def _limits(limits: Limits) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if limits.cpus:
@@ -148,10 +161,10 @@ def _limits(limits: Limits) -> dict[str, Any]:
     return options
 
 
-def network_body(host: Host) -> dict[str, Any]:
+def network_body(project: ProjectId, host: Host) -> dict[str, Any]:
     """Return the body of ``POST /networks/create``: neighbours cannot reach each other."""
     options = (
-        {"isolate": "true"}
+        {"isolate": "true"}  # from other bridges
         if host.is_podman
         else {
             "com.docker.network.bridge.enable_icc": "false",
@@ -159,7 +172,7 @@ def network_body(host: Host) -> dict[str, Any]:
         }
     )
     return {
-        "Name": host.network,
+        "Name": network_name(project, host),
         "CheckDuplicate": True,
         "Driver": "bridge",
         "Options": options,

@@ -29,18 +29,28 @@ _END_OF_TRANSMISSION = b"\x04"
 
 
 class Demultiplexer:
-    """Takes the engine's frames apart: a byte of channel, three of nothing, four of length."""
+    """Takes the engine's frames apart: a byte of channel, three of nothing, four of length.
+
+    What does not begin like a frame is the engine's own words about a program that it could not
+    start; they are taken as stderr.
+    """
 
     def __init__(self) -> None:
         self._waiting = bytearray()
         self._left = 0
         self._channel = Channel.STDOUT
+        self._is_bare = False
 
     def feed(self, data: bytes) -> list[tuple[Channel, bytes]]:
         """Return the pieces that *data* completes or continues; frames may be cut anywhere."""
         self._waiting += data
         pieces: list[tuple[Channel, bytes]] = []
         while self._waiting:
+            if self._is_bare or not self._begins_like_a_frame():
+                self._is_bare = True
+                pieces.append((Channel.STDERR, bytes(self._waiting)))
+                self._waiting.clear()
+                break
             if self._left == 0:
                 if len(self._waiting) < _HEADER:
                     break
@@ -53,6 +63,12 @@ class Demultiplexer:
             self._left -= len(taken)
             pieces.append((self._channel, taken))
         return pieces
+
+    def _begins_like_a_frame(self) -> bool:
+        if self._left:
+            return True
+        head = self._waiting[:4]
+        return head[0] <= 2 and not any(head[1:])
 
     @property
     def is_between_frames(self) -> bool:

@@ -88,7 +88,8 @@ def test_podman_and_rootless_get_what_they_know() -> None:
     assert host["UsernsMode"] == "keep-id"
     assert host["CgroupnsMode"] == "private"
     assert "OomScoreAdj" not in host
-    assert docker_options.network_body(podman)["Options"] == {"isolate": "true"}
+    assert docker_options.network_body(PROJECT, podman)["Options"] == {"isolate": "true"}
+    assert host["NetworkMode"] == f"anyon-{PROJECT}"
 
 
 def test_open_files_never_exceed_the_engines() -> None:
@@ -100,7 +101,7 @@ def test_open_files_never_exceed_the_engines() -> None:
 
 def test_neighbours_cannot_talk() -> None:
     """The shared bridge has inter-container traffic off, under a name that a firewall can match."""
-    options = docker_options.network_body(HOST)["Options"]
+    options = docker_options.network_body(PROJECT, HOST)["Options"]
     assert options["com.docker.network.bridge.enable_icc"] == "false"
     assert options["com.docker.network.bridge.name"] == "br-any0"
 

@@ -37,6 +37,18 @@ def test_an_end_inside_a_frame_is_seen() -> None:
         assert not taker.is_between_frames
 
 
+def test_bare_words_are_stderr() -> None:
+    """An engine that could not start a program says so without a frame; that is not lost."""
+    taker = Demultiplexer()
+    pieces = taker.feed(b"\x01\0\0\0\0\0\0\x02hi") + taker.feed(b"OCI runtime ") + taker.feed(b"x")
+    assert pieces == [
+        (Channel.STDOUT, b"hi"),
+        (Channel.STDERR, b"OCI runtime "),
+        (Channel.STDERR, b"x"),
+    ]
+    assert taker.is_between_frames
+
+
 def test_execs() -> None:
     """An exit code counts once the program has ended; before, engines answer 0 or null."""
     assert parse_exec({"Running": True, "ExitCode": None, "Pid": 5}).exit_code is None
