@@ -1,6 +1,11 @@
 """Serving the application over HTTP, with a shutdown that ends streams first."""
 
+import asyncio
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -34,6 +39,25 @@ class Server(uvicorn.Server):
         """End streams, then drain."""
         begin_shutdown(self._app)
         await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take TERM and Ctrl-C as the word to shut down, and no further.
+
+        The library's own way raises the signal again at the end, which would kill the process
+        before whoever called ``serve`` has put its things in order.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals are the main thread's
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
     @property
     def port(self) -> int:
