@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import platform
+import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,8 +21,7 @@ from anyon.domain.errors import ConflictError, EngineFailedError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.engines import sandbox_processes, sandboxes
 from anyon.engines.bubblewrap_records import Record, Records
-from anyon.engines.bubblewrap_roots import RootKind, find_kind, make_plan
-from anyon.engines.cgroups import Group, Hierarchies, make_group, parse_mounts
+from anyon.engines.cgroups import ControlGroups, Hierarchies
 from anyon.engines.engine import (
     Command,
     ContainerInfo,
@@ -34,6 +34,7 @@ from anyon.engines.engine import (
 from anyon.engines.sandbox_ends import KILLED, Meter, end
 from anyon.engines.sandbox_plans import environment
 from anyon.engines.sandbox_processes import Identity
+from anyon.engines.sandbox_roots import RootKind, find_kind, make_plan
 from anyon.engines.sandbox_trees import remove_tree
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class BubblewrapEngine:
         self._hidden = tuple({*(p.absolute() for p in given), *(p.resolve() for p in given)})
         self._clock = clock or SystemClock()
         self._records = Records(self._state)
-        self._hierarchies = control_groups
+        self._groups = ControlGroups(control_groups)
         self._locks: dict[ProjectId, asyncio.Lock] = {}
         self._acts: set[asyncio.Task[Any]] = set()
         self._finding = asyncio.Lock()
@@ -84,7 +85,7 @@ class BubblewrapEngine:
                 "user": "root" if root else "ordinary",
                 "user_namespace": "no: the engine runs as root" if root else "yes",
                 "root": kind.words,
-                "control_groups": await asyncio.to_thread(self._group_words),
+                "control_groups": await asyncio.to_thread(self._groups.describe),
                 "network": "the host's own",
                 "isolation": "for one trusted user",
             },
@@ -249,7 +250,7 @@ class BubblewrapEngine:
             ) from error
 
     def _launch(self, tools: sandboxes.Tools, kind: RootKind, record: Record) -> Record:
-        group = self._group(record)
+        group = _translated(self._groups.make, f"project-{record.spec.project}", record.spec.limits)
         started = record
 
         def write(first: Identity) -> None:
@@ -274,29 +275,6 @@ class BubblewrapEngine:
                 group.remove()
             raise
         return started
-
-    def _group(self, record: Record) -> Group | None:
-        """Return a group with the limits set, or None where there can be none (health says so)."""
-        try:
-            group = make_group(self._mounted(), f"project-{record.spec.project}")
-        except OSError:
-            return None
-        _translated(group.thaw)
-        _translated(group.limit, record.spec.limits)
-        return group
-
-    def _mounted(self) -> Hierarchies:
-        if self._hierarchies is None:
-            self._hierarchies = parse_mounts(Path("/proc/self/mountinfo").read_text())
-        return self._hierarchies
-
-    def _group_words(self) -> str:
-        try:
-            group = make_group(self._mounted(), f"probe-{os.getpid()}")
-        except OSError as error:
-            return f"none, so no limits, and freezing by signals: {error}"
-        group.remove()
-        return f"version {group.version}"
 
     async def _end(self, record: Record, grace: timedelta) -> Record:
         """Stop what runs and record it."""
@@ -330,7 +308,7 @@ class BubblewrapEngine:
         # Recorded first: a server that dies in between leaves one that can be thawed.
         record = replace(record, suspended=True)
         self._records.write(record)
-        if not sandbox_processes.suspend(first.pid):
+        if not sandbox_processes.suspend(first):
             self._thaw(record)
             raise EngineFailedError(
                 "the container's processes could not be stopped: new ones come too fast",
@@ -343,7 +321,7 @@ class BubblewrapEngine:
             _translated(record.group.thaw)
         if record.suspended:
             assert record.first is not None
-            sandbox_processes.resume(record.first.pid)
+            sandbox_processes.resume(record.first)
             record = replace(record, suspended=False)
             self._records.write(record)
         return record
@@ -374,10 +352,14 @@ class BubblewrapEngine:
         )
 
     def _stats(self, record: Record) -> Stats:
-        if record.group is not None:
-            return record.group.stats()
         assert record.first is not None
-        return self._meter.measure(record.first)
+        group = record.group
+        if group is None:
+            return self._meter.measure(record.first)
+        if group.counts:
+            return group.stats()
+        counted, seen = group.stats(), self._meter.measure(record.first)
+        return replace(seen, cpu_seconds=max(seen.cpu_seconds, counted.cpu_seconds))
 
 
 def _alive(record: Record) -> bool:
@@ -408,5 +390,5 @@ def _translated(call: Callable[..., T], *arguments: Any) -> T:
     """Make the system's refusals this engine's."""
     try:
         return call(*arguments)
-    except OSError as error:
+    except (OSError, subprocess.SubprocessError) as error:
         raise EngineFailedError(f"the system refused: {error}") from error

@@ -4,6 +4,7 @@ Parsing and the choice of what to write are pure; ``Group`` acts on the files.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,12 @@ class Group:
     def joins(self) -> Sequence[Path]:
         """The files into which a process writes 0 to join."""
         return [place / "cgroup.procs" for place in dict.fromkeys(self.directories.values())]
+
+    @property
+    def counts(self) -> bool:
+        """Whether memory and processes are counted here (the controllers are on)."""
+        name = "memory.usage_in_bytes" if self.version == 1 else "memory.current"
+        return bool(self._read("memory", name)) and bool(self._read("pids", "pids.current"))
 
     def limit(self, limits: Limits) -> Sequence[str]:
         """Set the limits; return the controllers that this machine does not offer here."""
@@ -220,3 +227,39 @@ def make_group(hierarchies: Hierarchies, name: str) -> Group:
             with contextlib.suppress(OSError):
                 (upper / "cgroup.subtree_control").write_text(f"+{controller}")
     return Group(2, dict.fromkeys(CONTROLLERS, place))
+
+
+class ControlGroups:
+    """What an engine has of control groups: the machine's mounts, or those it was given."""
+
+    def __init__(self, hierarchies: Hierarchies | None = None) -> None:
+        self._hierarchies = hierarchies
+        self._not_limited: Sequence[str] = ()
+
+    def make(self, name: str, limits: Limits) -> Group | None:
+        """Return a thawed group with the limits set, or None where none can be made.
+
+        Raises OSError or EngineFailedError for one that is made and refuses.
+        """
+        try:
+            group = make_group(self._mounted(), name)
+        except OSError:  # described below: an ordinary user may make none
+            return None
+        group.thaw()
+        self._not_limited = group.limit(limits)
+        return group
+
+    def describe(self) -> str:
+        """Say which version is used, what it cannot limit, or why there is none."""
+        try:
+            group = make_group(self._mounted(), f"probe-{os.getpid()}")
+        except OSError as error:
+            return f"none, so no limits, and freezing by signals: {error}"
+        group.remove()
+        missing = f"; without limits of {', '.join(self._not_limited)}" if self._not_limited else ""
+        return f"version {group.version}{missing}"
+
+    def _mounted(self) -> Hierarchies:
+        if self._hierarchies is None:
+            self._hierarchies = parse_mounts(Path("/proc/self/mountinfo").read_text())
+        return self._hierarchies

@@ -17,7 +17,6 @@ from anyon.clock import Clock, SystemClock
 from anyon.domain.errors import ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.engines import sandbox_processes, sandboxes
-from anyon.engines.bubblewrap_roots import RootKind, make_plan
 from anyon.engines.engine import (
     Command,
     ContainerInfo,
@@ -30,6 +29,7 @@ from anyon.engines.engine import (
 from anyon.engines.sandbox_ends import KILLED, TERMINATED, Meter, end, kill
 from anyon.engines.sandbox_plans import environment
 from anyon.engines.sandbox_processes import Identity
+from anyon.engines.sandbox_roots import RootKind, make_plan
 from anyon.engines.sandbox_trees import remove_tree
 
 _PLAIN = RootKind(whole=False, parts=(), reason="the memory engine has no layers")
@@ -90,7 +90,7 @@ class MemoryEngine:
         async with self._alone(project) as container:
             _must_run(container)
             if container.first is not None:
-                await asyncio.to_thread(sandbox_processes.suspend, container.first.pid)
+                await asyncio.to_thread(sandbox_processes.suspend, container.first)
             container.state = ContainerState.FROZEN
             return _info(container)
 
@@ -193,7 +193,7 @@ class MemoryEngine:
 
     def _thaw(self, container: _Container) -> None:
         if container.state is ContainerState.FROZEN and container.first is not None:
-            sandbox_processes.resume(container.first.pid)
+            sandbox_processes.resume(container.first)
         container.state = ContainerState.RUNNING
 
 

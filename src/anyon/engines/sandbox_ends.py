@@ -25,12 +25,12 @@ async def end(first: Identity, grace: timedelta, clock: Clock) -> int:
 async def _terminate(first: Identity, grace: timedelta, clock: Clock) -> bool:
     """Say whether all programs were gone within *grace*."""
     deadline = clock.monotonic() + grace.total_seconds()
-    found = await asyncio.to_thread(programs, first.pid)
+    found = await asyncio.to_thread(programs, first)
     if grace:
         send(signal.SIGTERM, [item.pid for item in found])
     while found and clock.monotonic() < deadline:
         await clock.sleep(_POLL)
-        found = await asyncio.to_thread(programs, first.pid)
+        found = await asyncio.to_thread(programs, first)
     return not found
 
 
@@ -60,7 +60,7 @@ class Meter:
 
     def measure(self, first: Identity) -> Stats:
         """Return what the sandbox uses now."""
-        found = members(first.pid)
+        found = members(first)
         cpu = max(sum(item.cpu_seconds for item in found), self._most.get(first, 0.0))
         self._most[first] = cpu
         return Stats(

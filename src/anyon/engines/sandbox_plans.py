@@ -92,10 +92,11 @@ def keeper(lifeline: int | None = None) -> str:
     It says that all is set up, waits until it has been recorded (and goes if its starter died
     before), and holds the sandbox open: for good, or until the descriptor *lifeline* ends.
     """
-    hold = "sleep 2147483647 </dev/null"
+    hold = "exec sleep 2147483647 </dev/null >/dev/null 2>&1"
     if lifeline is not None:
-        hold = f"cat </proc/self/fd/{lifeline}"
-    return f"echo ready; read -r go || exit 1; exec {hold} >/dev/null 2>&1"
+        # The first process would wait for what still runs: everything is killed.
+        hold = f"exec >/dev/null 2>&1; read -r end </proc/self/fd/{lifeline}; kill -s KILL -- -1"
+    return f"echo ready; read -r go || exit 1; {hold}"
 
 
 def _fresh_parts() -> Sequence[str]:

@@ -5,6 +5,7 @@ a pid alone is used again sooner or later.
 """
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,7 @@ def stat(pid: int) -> ProcessStat | None:
     return parse_stat(text)
 
 
+@functools.cache
 def boot_id() -> str:
     """Return what names this boot of the machine."""
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -105,18 +107,19 @@ def _inner_pid(pid: int) -> int | None:
     return None
 
 
-def members(first: int) -> Sequence[ProcessStat]:
+def members(first: Identity) -> Sequence[ProcessStat]:
     """Return what runs in the pid namespace of its *first* process, deeper namespaces included.
 
-    The first process is left out, zombies too.
+    The first process is left out, zombies too. Nothing is returned once the first is over: its pid
+    may be another's by then, and the namespace the host's own.
     """
     return [item for item in _everyone(first) if item.state not in "ZX"]
 
 
-def _everyone(first: int) -> Sequence[ProcessStat]:
-    namespace = _namespace(first)
-    if namespace is None:
-        return ()
+def _everyone(first: Identity) -> Sequence[ProcessStat]:
+    namespace = _namespace(first.pid)
+    if namespace is None or namespace == _namespace(os.getpid()) or not lives(first):
+        return []
     everything = table()
     inside = {pid for pid in everything if _namespace(pid) == namespace}
     grew = True
@@ -124,14 +127,16 @@ def _everyone(first: int) -> Sequence[ProcessStat]:
         more = {item.pid for item in everything.values() if item.parent in inside} - inside
         grew = bool(more)
         inside |= more
-    inside.discard(first)
+    inside.discard(first.pid)
     return [everything[pid] for pid in sorted(inside)]
 
 
-def programs(first: int) -> Sequence[ProcessStat]:
+def programs(first: Identity) -> Sequence[ProcessStat]:
     """Return the members without the keeper: pid 2 inside, which only holds the sandbox open."""
     return [
-        item for item in members(first) if not (item.parent == first and _inner_pid(item.pid) == 2)
+        item
+        for item in members(first)
+        if not (item.parent == first.pid and _inner_pid(item.pid) == 2)
     ]
 
 
@@ -142,7 +147,7 @@ def send(number: signal.Signals, pids: Iterable[int]) -> None:
             os.kill(pid, number)
 
 
-def suspend(first: int, *, rounds: int = 100) -> bool:
+def suspend(first: Identity, *, rounds: int = 100) -> bool:
     """Stop every member by signal, until none of them runs; False if new ones came too fast."""
     for _ in range(rounds):
         running = [item.pid for item in members(first) if item.state not in "Tt"]
@@ -152,12 +157,14 @@ def suspend(first: int, *, rounds: int = 100) -> bool:
     return False
 
 
-def resume(first: int) -> None:
+def resume(first: Identity) -> None:
     """Undo ``suspend``, also for parents outside: who entered stops along with its program.
 
     Also where that program is dead already: its end must be taken up for the sandbox to end.
     """
     found = _everyone(first)
-    inside = {item.pid for item in found} | {first}
+    if not lives(first):
+        return
+    inside = {item.pid for item in found} | {first.pid}
     outside = {item.parent for item in found} - inside - {0, 1}
     send(signal.SIGCONT, [*outside, *inside])

