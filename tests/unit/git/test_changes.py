@@ -1,6 +1,6 @@
 """Reading git's lists of changes, and choosing what to show."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anyon.git import changes, diffs
@@ -9,6 +9,8 @@ from anyon.git.changes import Change
 from anyon.git.refusals import Refusal, error_of
 from anyon.git.repository import ChangeKind
 
+# A loaded machine is slow now and then: that is no failure.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 A, B, ZERO = "a" * 40, "b" * 40, "0" * 40
 
 
@@ -71,6 +73,7 @@ def test_big_files_and_what_is_past_the_total_are_left_out() -> None:
     assert changes.wanted([_change()], {A: 1}) == {}
 
 
+@UNHURRIED
 @given(st.dictionaries(st.text("0123456789abcdef", min_size=40, max_size=40), st.binary()))
 def test_objects_are_read_as_they_were_printed(objects: dict[str, bytes]) -> None:
     """Contents may hold anything, newlines and what looks like a heading too."""
@@ -80,6 +83,7 @@ def test_objects_are_read_as_they_were_printed(objects: dict[str, bytes]) -> Non
     assert changes.parse_objects(printed + b"feed missing\n") == objects
 
 
+@UNHURRIED
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 50)), st.integers(1, 60))
 def test_batches_hold_each_name_once_within_the_limit(sizes: dict[str, int], limit: int) -> None:
     """Nothing is lost or doubled, and only a single big one passes the limit."""
