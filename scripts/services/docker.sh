@@ -71,16 +71,20 @@ end() {
 
 install() {
     missing=""
-    command -v dockerd >/dev/null || missing="docker.io"
-    command -v docker >/dev/null || missing="$missing docker.io"
+    command -v dockerd >/dev/null && command -v docker >/dev/null || missing="docker.io"
     command -v iptables >/dev/null || missing="$missing iptables"
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || fail "no dockerd here, and no apt-get to install it with" \
         "install Docker or Podman by your distribution's means and start it"
     say "installing $missing"
     export DEBIAN_FRONTEND=noninteractive
+    # The package starts an engine of its own, which `stop` would not end: it is told not to.
+    policy=/usr/sbin/policy-rc.d
+    [ -e "$policy" ] && policy="" || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; }
+    trap '[ -z "$policy" ] || rm -f "$policy"' EXIT
+    # A third party's source that does not answer must not be in the way, hence no &&.
     # shellcheck disable=SC2086 # a list of words
-    { apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing; } \
+    { apt-get -qq update; apt-get -qq install -y --no-install-recommends $missing; } \
         >"$state/apt.log" 2>&1 || {
         tail -n 5 "$state/apt.log" >&2
         fail "could not install $missing" "see $state/apt.log; check the package sources and the network"
@@ -88,6 +92,8 @@ install() {
     # Debian 13 and later have the client in a package of its own.
     command -v docker >/dev/null || apt-get -qq install -y --no-install-recommends docker-cli \
         >>"$state/apt.log" 2>&1 || fail "could not install docker-cli" "see $state/apt.log"
+    [ -z "$policy" ] || rm -f "$policy"
+    trap - EXIT
 }
 
 prepare_cgroups() {
@@ -117,6 +123,10 @@ launch() {
 }
 
 start() {
+    if [ -n "${DOCKER_HOST:-}" ] && timeout 10 docker version >/dev/null 2>&1; then
+        say "the engine at $DOCKER_HOST (DOCKER_HOST) answers"
+        return 0
+    fi
     if version=$(answers); then
         say "an engine answers at $socket (version $version)"
         return 0

@@ -25,7 +25,7 @@ if [ "${1:-}" != --status ] && ! command -v mmdebstrap >/dev/null && [ "$(id -u)
     echo "images: installing mmdebstrap"
     mkdir -p "$cache/images"
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get -qq update && apt-get -qq install -y --no-install-recommends mmdebstrap; } \
+    { apt-get -qq update; apt-get -qq install -y --no-install-recommends mmdebstrap; } \
         >"$cache/images/apt.log" 2>&1 || {
         tail -n 5 "$cache/images/apt.log" >&2
         echo "images: could not install mmdebstrap; what to do: check the package sources and the network" >&2

@@ -44,7 +44,8 @@ class DockerEngine:
     """Implements ``Engine`` over the Docker API (Docker 20.10 and later, Podman's socket).
 
     *socket* is ``unix:///path`` or ``tcp://host:port``; *instance* names this Anyon home, so that
-    two homes on one engine list only their own. Work runs as *uid*:*gid* inside. *image* is for
+    two homes on one engine list only their own. Work runs as *uid*:*gid* inside,
+    or as the server's own user where that is not root and so can give no directory away. *image* is for
     projects that name none. *runtime* is an OCI runtime (runc, runsc, kata), empty for the
     engine's own. Projects cannot reach each other: they share the bridge *network*, which
     keeps its members apart, or have one each where the engine has no such bridge (Podman).

@@ -1,6 +1,7 @@
 """The engine's machine: its facts, the bridge of the projects, and making containers on it."""
 
 import dataclasses
+import os
 import resource
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -44,10 +45,19 @@ class DockerHost:
             version = await self._client.version()
             info = await self.info()
             security = " ".join(str(item) for item in info.get("SecurityOptions") or [])
+            rootless = "rootless" in security or bool(info.get("Rootless"))
+            uid, gid = docker_options.user_inside(
+                (self._wished.uid, self._wished.gid),
+                (os.geteuid(), os.getegid()),
+                is_rootless=rootless,
+                is_podman=version.is_podman,
+            )
             self._facts = dataclasses.replace(
                 self._wished,
+                uid=uid,
+                gid=gid,
                 is_podman=version.is_podman,
-                is_rootless="rootless" in security or bool(info.get("Rootless")),
+                is_rootless=rootless,
                 cgroup_version=str(info.get("CgroupVersion") or "1"),
                 # An engine without the right to raise limits mostly has those that we have.
                 max_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],

@@ -50,6 +50,19 @@ class Host:
     max_processes: int = -1
 
 
+def user_inside(
+    wished: tuple[int, int], server: tuple[int, int], *, is_rootless: bool, is_podman: bool
+) -> tuple[int, int]:
+    """Return the user and group that work runs as inside, so that it can write its mounts.
+
+    Only a server that is root can give directories to another user. Rootless Docker shows the
+    user who runs it as root inside (without any power there); rootless Podman as itself.
+    """
+    if is_rootless and not is_podman:
+        return (0, 0)
+    return wished if server[0] == 0 and not is_rootless else server
+
+
 def container_name(project: ProjectId) -> str:
     """Return the one name that a project's container can have: two cannot be made."""
     return f"{_NAME}{project}"

@@ -92,6 +92,24 @@ def test_podman_and_rootless_get_what_they_know() -> None:
     assert host["NetworkMode"] == f"anyon-{PROJECT}"
 
 
+@pytest.mark.parametrize(
+    ("server", "rootless", "podman", "expected"),
+    [
+        ((0, 0), False, False, (1000, 1000)),
+        ((0, 0), False, True, (1000, 1000)),
+        ((501, 20), False, False, (501, 20)),
+        ((501, 20), True, False, (0, 0)),
+        ((501, 20), True, True, (501, 20)),
+    ],
+)
+def test_work_runs_as_who_can_write_the_mounts(
+    server: tuple[int, int], rootless: bool, podman: bool, expected: tuple[int, int]
+) -> None:
+    """Only root gives directories away; else the user inside is the server's on the host."""
+    found = docker_options.user_inside((1000, 1000), server, is_rootless=rootless, is_podman=podman)
+    assert found == expected
+
+
 def test_open_files_never_exceed_the_engines() -> None:
     """An engine that may not raise limits is asked for no more than it has."""
     few = Host(instance="i", uid=1, gid=1, image="x", max_files=4096)
