@@ -220,6 +220,25 @@ async def test_a_caller_that_goes_away_changes_nothing(engine, spec):
     assert await sh(engine, spec.project, "echo here") == b"here\n"
 
 
+async def test_a_program_whose_opener_went_away_is_ended(engine, spec):
+    """A cancelled open leaves no program that nobody could ever close."""
+    await engine.start(spec.project)
+    command = Command(argv=["sh", "-c", "echo x >/workspace/ran; exec sleep 31536000"])
+    for turns in (1, 2, 3):
+        call = asyncio.ensure_future(engine.open(spec.project, command))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await call).close()
+
+    async def none():
+        out = await sh(engine, spec.project, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        return b"sleep 31536000" not in out
+
+    await until(none)
+
+
 async def test_the_first_process_reaps_and_its_lack_is_seen(engine, spec):
     """Orphans are collected by the first process; the control: one that does not leaves zombies."""
     await engine.start(spec.project)

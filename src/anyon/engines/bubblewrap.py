@@ -35,6 +35,7 @@ from anyon.engines.sandbox_ends import KILLED, Meter, end
 from anyon.engines.sandbox_plans import environment
 from anyon.engines.sandbox_processes import Identity
 from anyon.engines.sandbox_roots import RootKind, find_kind, make_plan
+from anyon.engines.sandbox_streams import opened
 from anyon.engines.sandbox_trees import remove_tree
 
 T = TypeVar("T")
@@ -176,10 +177,11 @@ class BubblewrapEngine:
         assert record.first is not None
         env = environment(record.spec.env, command.env, terminal=command.terminal is not None)
         joins = () if record.group is None else record.group.joins
-        make = await asyncio.to_thread(
-            _translated, sandboxes.enter, tools, record.first, joins, command, env
+        return await opened(
+            asyncio.to_thread(
+                _translated, sandboxes.enter, tools, record.first, joins, command, env
+            )
         )
-        return make()
 
     async def stats(self, project: ProjectId) -> Stats | None:
         """Return what the container uses, or None while it is stopped."""

@@ -129,7 +129,7 @@ class Group:
     def frozen(self) -> bool:
         """Whether the members are frozen (or on their way)."""
         if self.version == 1:
-            return self._read("freezer", "freezer.state").strip() != "THAWED"
+            return self._read("freezer", "freezer.state").strip() in {"FREEZING", "FROZEN"}
         return self._read("freezer", "cgroup.freeze").strip() == "1"
 
     def stats(self) -> Stats:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from anyon.clock import Clock, SystemClock
-from anyon.domain.errors import ConflictError, NotFoundError
+from anyon.domain.errors import ConflictError, EngineFailedError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.engines import sandbox_processes, sandboxes
 from anyon.engines.engine import (
@@ -30,6 +30,7 @@ from anyon.engines.sandbox_ends import KILLED, TERMINATED, Meter, end, kill
 from anyon.engines.sandbox_plans import environment
 from anyon.engines.sandbox_processes import Identity
 from anyon.engines.sandbox_roots import RootKind, make_plan
+from anyon.engines.sandbox_streams import opened
 from anyon.engines.sandbox_trees import remove_tree
 
 _PLAIN = RootKind(whole=False, parts=(), reason="the memory engine has no layers")
@@ -90,7 +91,7 @@ class MemoryEngine:
         async with self._alone(project) as container:
             _must_run(container)
             if container.first is not None:
-                await asyncio.to_thread(sandbox_processes.suspend, container.first)
+                await self._suspend(container.first)
             container.state = ContainerState.FROZEN
             return _info(container)
 
@@ -134,8 +135,8 @@ class MemoryEngine:
             env = environment(
                 container.spec.env, command.env, terminal=command.terminal is not None
             )
-            make = await asyncio.to_thread(sandboxes.enter, tools, first, (), command, env)
-            return make()
+            entering = asyncio.to_thread(sandboxes.enter, tools, first, (), command, env)
+            return await opened(entering)
 
     async def stats(self, project: ProjectId) -> Stats | None:
         """Return what its sandbox uses, nothing at all while it has none."""
@@ -172,6 +173,11 @@ class MemoryEngine:
         async with container.lock:
             if self._containers.get(project) is not container:  # removed while this one waited
                 container = self._existing(project)
+            if container.first is not None and not sandbox_processes.lives(container.first):
+                # Killed from outside, or by a stop whose caller went away.
+                container.first = None
+                container.state = ContainerState.STOPPED
+                container.exit_code = KILLED
             yield container
 
     def _launch(self, tools: sandboxes.Tools, container: _Container) -> Identity:
@@ -190,6 +196,14 @@ class MemoryEngine:
             self._meter.forget(container.first)
         container.first = None
         container.state = ContainerState.STOPPED
+
+    async def _suspend(self, first: Identity) -> None:
+        if not await asyncio.to_thread(sandbox_processes.suspend, first):
+            sandbox_processes.resume(first)
+            raise EngineFailedError(
+                "the container's processes could not be stopped: new ones come too fast",
+                code="freeze_failed",
+            )
 
     def _thaw(self, container: _Container) -> None:
         if container.state is ContainerState.FROZEN and container.first is not None:

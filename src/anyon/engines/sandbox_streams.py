@@ -14,7 +14,7 @@ import struct
 import subprocess
 import termios
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from anyon.domain.errors import ConflictError
@@ -131,6 +131,14 @@ class ProcessStream:
         self._over = True
         self._kept.clear()
         self._forget_readable()
+        try:
+            await self._end_program()
+        finally:
+            for descriptor in list(self._outputs):
+                self._close_output(descriptor)
+            self._stdin = None
+
+    async def _end_program(self) -> None:
         if self._stdin is not None and self._terminal is None:
             self._close_pipe()
         if not self._exit.done():
@@ -141,9 +149,6 @@ class ProcessStream:
             self._end(signal.SIGKILL)
             # A frozen program dies when it is thawed; nobody has to wait for that.
             await asyncio.wait({self._exit}, timeout=_PATIENCE)
-        for descriptor in list(self._outputs):
-            self._close_output(descriptor)
-        self._stdin = None
 
     def _keep(self, piece: tuple[Channel, bytes]) -> None:
         self._kept.append(piece)
@@ -212,6 +217,28 @@ class ProcessStream:
         if not writable.done():  # the program is over, and something else holds its stdin
             self._close_pipe()
             raise ConflictError("the program is over", code="stdin_closed")
+
+
+_abandoned: set[asyncio.Task[None]] = set()
+
+
+async def opened(entering: Awaitable[Callable[[], ProcessStream]]) -> ProcessStream:
+    """Return the stream of what *entering* starts; if the caller goes away, end what it started."""
+    started = asyncio.ensure_future(entering)
+    try:
+        make = await asyncio.shield(started)
+    except asyncio.CancelledError:
+        started.add_done_callback(_abandon)
+        raise
+    return make()
+
+
+def _abandon(started: asyncio.Future[Callable[[], ProcessStream]]) -> None:
+    if started.cancelled() or started.exception() is not None:
+        return
+    closing = asyncio.get_running_loop().create_task(started.result()().close())
+    _abandoned.add(closing)
+    closing.add_done_callback(_abandoned.discard)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
