@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -93,7 +93,9 @@ class Attempts:
         self, task: Task, project: Project, profile: Profile, base: str | None
     ) -> Attempt:
         attempt_id = AttemptId(new_id())
-        async with self._containers.awake(project, holder=attempt_id, reason="attempt"):
+        chain = claims.chain(task, project, profile)
+        first = new_process(project.id, attempt_id, chain, self._clock.now())
+        async with self._hold(project, first) as hold:
             await self._launches.check_program(project, profile.agent)
             base = base or await self._repositories.of(project.id).current_branch()
             now = self._clock.now()
@@ -108,18 +110,28 @@ class Attempts:
                 created_at=now,
                 updated_at=now,
             )
-            first = new_process(project.id, attempt.id, claims.chain(task, project, profile), now)
             await self._db.write(claims.claim, attempt, first, now)
             try:
-                worktree = await self._launches.worktree(project, attempt)
+                attempt, first = await self._begun(project, attempt, first)
             except Exception:
                 await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
                 raise
             self._publish(attempt)
-            self._runs.begin(first)
+            self._runs.begin(first, hold=hold.pop_all())
             self._runs.publish(first)
             log.info("attempt.started", attempt=attempt.id, agent=attempt.agent)
-            return replace(attempt, worktree=str(worktree))
+            return attempt
+
+    async def _begun(
+        self, project: Project, attempt: Attempt, first: Process
+    ) -> tuple[Attempt, Process]:
+        """Make the worktree and record where it is and what it begins with."""
+        worktree = await self._launches.make_worktree(project, attempt)
+        head = await self._repositories.of(project.id).head(worktree)
+        attempt = replace(attempt, worktree=str(worktree))
+        first = replace(first, before_head_commit=head)
+        await self._db.write(claims.begin, attempt, first)
+        return attempt, first
 
     async def list(self, actor: Actor, task_id: TaskId) -> Sequence[Attempt]:
         """Return the task's attempts, newest first; NotFoundError (``task_unknown``)."""
@@ -159,23 +171,30 @@ class Attempts:
 
     async def _follow_up(self, found: claims.Found, profile: Profile, prompt: str) -> Process:
         attempt, project = found.attempt, found.project
-        hold = self._containers.awake(project, holder=attempt.id, reason="attempt")
-        async with self._lock(attempt.id), hold:
-            await self._launches.check_program(project, profile.agent)
-            session = await self._db.read(claims.session_of, attempt)
+        async with self._lock(attempt.id):
             action = actions.agent(
                 prompt,
                 profile.agent.name,
                 profile.variant,
-                session_id=session,
+                session_id=await self._db.read(claims.session_of, attempt),
                 then=claims.cleanup(project),
             )
             now = self._clock.now()
             process = new_process(project.id, attempt.id, action, now)
-            await self._db.write(claims.claim_more, attempt, process, now)
-            self._runs.begin(process)
+            async with self._hold(project, process) as hold:
+                await self._launches.check_program(project, profile.agent)
+                await self._db.write(claims.claim_more, attempt, process, now)
+                self._runs.begin(process, hold=hold.pop_all())
             self._runs.publish(process)
             return process
+
+    @asynccontextmanager
+    async def _hold(self, project: Project, process: Process) -> AsyncIterator[AsyncExitStack]:
+        """Hold the container for a process that is about to begin; its run may take the hold over."""
+        awake = self._containers.awake(project, holder=process.id, reason=str(process.run_reason))
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(awake)
+            yield stack
 
     async def stop(self, actor: Actor, attempt_id: AttemptId) -> None:
         """End what runs of the attempt, whole trees; what was changed is committed. Repeats are harmless."""

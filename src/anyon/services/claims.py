@@ -93,6 +93,14 @@ def claim(connection: Connection, attempt: Attempt, first: Process, now: datetim
     task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
 
 
+def begin(connection: Connection, attempt: Attempt, first: Process) -> None:
+    """Record a claimed attempt's worktree and the commit that its first process begins with."""
+    changes = {"worktree": attempt.worktree, "updated_at": attempt.updated_at}
+    attempt_rows.change(connection, attempt.id, changes)
+    head = {"before_head_commit": first.before_head_commit}
+    process_rows.change(connection, first.id, head)
+
+
 def unclaim(connection: Connection, attempt: Attempt, status: TaskStatus, now: datetime) -> None:
     """Take back a claim whose attempt could not be begun."""
     attempt_rows.remove(connection, attempt.id)

@@ -126,15 +126,19 @@ class Launches:
         """Return the attempt's worktree, made and recorded if it is not yet; the container runs."""
         if attempt.worktree is not None:
             return PurePosixPath(attempt.worktree)
-        path = await self._repositories.of(project.id).add_worktree(
+        path = await self.make_worktree(project, attempt)
+        changes = {"worktree": str(path), "updated_at": self._clock.now()}
+        await self._db.write(attempt_rows.change, attempt.id, changes)
+        return path
+
+    async def make_worktree(self, project: Project, attempt: Attempt) -> PurePosixPath:
+        """Make the attempt's worktree and return where it is inside; repeats are harmless."""
+        return await self._repositories.of(project.id).add_worktree(
             attempt.id,
             branch=attempt.branch,
             base=attempt.target_branch,
             copy_files=copy_patterns(project.copy_files),
         )
-        changes = {"worktree": str(path), "updated_at": self._clock.now()}
-        await self._db.write(attempt_rows.change, attempt.id, changes)
-        return path
 
     def spec(
         self, project: Project, process: Process, worktree: PurePosixPath | None

@@ -7,6 +7,7 @@ server that dies anywhere in between finds it open again and goes on from what i
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -40,10 +41,14 @@ PAUSE = timedelta(seconds=2)
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A process that this server carries. ``lock`` parts its start from a stop that comes just then."""
+    """A process that this server carries. ``lock`` parts its start from a stop that comes just then.
+
+    ``hold`` holds its container awake already, from before its record on.
+    """
 
     process: Process
     spec: ProcessSpec | None
+    hold: AsyncExitStack | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -79,9 +84,18 @@ class Runs:
         self._chains = Chains(db=db, repositories=repositories, clock=clock)
         self._runs: dict[ProcessId, Run] = {}
 
-    def begin(self, process: Process, spec: ProcessSpec | None = None) -> Run:
-        """Carry a recorded process from now on; *spec* is for those that no record describes."""
-        run = Run(process=process, spec=spec)
+    def begin(
+        self,
+        process: Process,
+        spec: ProcessSpec | None = None,
+        *,
+        hold: AsyncExitStack | None = None,
+    ) -> Run:
+        """Carry a recorded process from now on; *spec* is for those that no record describes.
+
+        *hold* is what holds its container awake already: it is taken over, and closed at the end.
+        """
+        run = Run(process=process, spec=spec, hold=hold)
         self._runs[process.id] = run
         run.task = self._supervisor.spawn(self._carry(run), name=f"process {process.id}")
         return run
@@ -122,13 +136,14 @@ class Runs:
             self._runs.pop(run.process.id, None)
             run.started.set()
             run.ended.set()
+            if run.hold is not None:
+                await run.hold.aclose()
 
     async def _tried(self, run: Run, project: Project) -> bool:
         """Carry the process to its conclusion; False when that has to be tried again."""
         process = run.process
         try:
-            reason = str(process.run_reason)
-            async with self._containers.awake(project, holder=process.id, reason=reason):
+            async with self._awake(run, project):
                 end = await self._run(run, project)
                 following = await self._conclude(run, project, end)
                 if following is not None:  # before the lease is given back
@@ -137,6 +152,13 @@ class Runs:
         except AnyonError as error:
             log.warning("process.failed", process=process.id, code=error.code, error=str(error))
             return await self._refused(run, project, error)
+
+    def _awake(self, run: Run, project: Project) -> AbstractAsyncContextManager[object]:
+        hold, run.hold = run.hold, None
+        if hold is not None:
+            return hold
+        reason = str(run.process.run_reason)
+        return self._containers.awake(project, holder=run.process.id, reason=reason)
 
     async def _refused(self, run: Run, project: Project, error: AnyonError) -> bool:
         """Record as failed what could not be started, or whose container cannot be woken any more.
@@ -221,9 +243,10 @@ class Runs:
             if attempt is None or attempt.worktree_deleted:
                 raise ConflictError("the attempt's worktree is gone", code="worktree_deleted")
             worktree = await self._launches.worktree(project, attempt)
-            head = await self._chains.head(project.id, worktree)
-            changes = {"before_head_commit": head}
-            await self._db.write(process_rows.change, process.id, changes)
+            if process.before_head_commit is None:
+                head = await self._chains.head(project.id, worktree)
+                changes = {"before_head_commit": head}
+                await self._db.write(process_rows.change, process.id, changes)
         latest = await self._db.read(project_rows.find, project.id)  # it may be set up by now
         return self._launches.spec(latest or project, process, worktree)
 
