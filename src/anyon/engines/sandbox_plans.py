@@ -149,8 +149,12 @@ def bubblewrap_arguments(plan: SandboxPlan) -> Sequence[str]:
 def environment(
     container: Mapping[str, str], command: Mapping[str, str], *, terminal: bool
 ) -> Mapping[str, str]:
-    """Return a program's whole environment: nothing of the server's own is in it."""
+    """Return a program's whole environment: nothing of the server's own is in it.
+
+    Npm installs into the home, as in Anyon's images: without root its own place is not writable.
+    """
     found = {"PATH": PATH, "HOME": str(HOME), "LANG": "C.UTF-8"}
+    found["NPM_CONFIG_PREFIX"] = f"{HOME}/.local"
     if terminal:
         found["TERM"] = "xterm-256color"
     return {**found, **container, **command}

@@ -71,6 +71,7 @@ def test_environment_is_built_from_nothing():
         "PATH": "/x",
         "HOME": str(HOME),
         "LANG": "C.UTF-8",
+        "NPM_CONFIG_PREFIX": f"{HOME}/.local",
         "TERM": "xterm-256color",
         "A": "1",
         "B": "2",
