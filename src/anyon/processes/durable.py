@@ -245,8 +245,6 @@ class DurableProcesses:
         self._changes.close()
         await self._launchers.close()
 
-    # --- starting -----------------------------------------------------------------------------
-
     async def _launch(self, project: ProjectId, name: str, spec: ProcessSpec) -> None:
         self._check_open()
         record = Record(
@@ -294,8 +292,6 @@ class DurableProcesses:
         if name.startswith(_UNNAMED):
             self._loosely(self._remove_when_over(project, name, end=False))
 
-    # --- looking ------------------------------------------------------------------------------
-
     async def _state(self, project: ProjectId, directory: ProcessDirectory) -> ProcessState | None:
         started_at = directory.written_at("pid")
         if started_at is None:
@@ -339,8 +335,6 @@ class DurableProcesses:
     def _check_open(self) -> None:
         if self._closed:
             raise UnavailableError("the server is stopping", code="stopping")
-
-    # --- ending -------------------------------------------------------------------------------
 
     async def _kill(
         self, project: ProjectId, directory: ProcessDirectory, reason: ExitReason, grace: timedelta

@@ -95,7 +95,7 @@ end_process() { # records why process $1 is ended ($3), unless it is over, and e
     trap '' PIPE
     if [ ! -e "$runs/$1/exit" ]; then
         umask 0
-        (set -C && printf '%s\n' "$3" >"$runs/$1/reason") 2>/dev/null
+        { printf '%s\n' "$3" >"$runs/$1/reason.$3" && ln "$runs/$1/reason.$3" "$runs/$1/reason"; } 2>/dev/null
     fi
     end_tree "$1" "$2"
 }
@@ -132,7 +132,7 @@ spawn() { # answers request $1 by way of the wrapper of process $2, which ends t
 }
 
 launch() {
-    for tool in setsid grep mv rm sleep; do
+    for tool in setsid grep ln mv rm sleep; do
         command -v $tool >/dev/null || { printf '%s\n' "missing $tool"; exit 1; }
     done
     mask=$(umask)
