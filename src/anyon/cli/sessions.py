@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -130,6 +131,8 @@ def ask(
 async def _with_client(
     address: str, token: str | None, work: "Callable[[Client], Awaitable[T]]"
 ) -> T:
+    # httpx imports a command line of its own when it can, which costs more than all the rest.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # None: "cannot be imported"
     from anyon.sdk.clients import Client  # noqa: PLC0415 - see above
 
     async with Client(address, token) as client:

@@ -57,24 +57,25 @@ class ProcessCalls:
         without an answer it is an UnreachableError.
         """
         reached: dict[Channel, int] = {"stdout": 0, "stderr": 0, **(offsets or {})}
-        failures, lost_at = 0, 0.0
+        failures, lost_at = 0, None
         while True:
             try:
                 async for event in self._connection.events(
                     f"/api/processes/{process}/events", last_id=_cursor(reached)
                 ):
-                    failures = 0
+                    failures, lost_at = 0, None
                     if event.event == "exit":
                         return
                     if event.event == "output":
                         chunk = OutputChunk.model_validate_json(event.data)
                         reached[chunk.channel] = chunk.next_offset
                         yield chunk
+                # An end without "exit" is the server's own: it has answered, so ask again.
+                lost_at = None
             except UnreachableError:
-                lost_at = lost_at if failures else time.monotonic()
-                if time.monotonic() - lost_at > patience:
+                lost_at = lost_at or time.monotonic()
+                if failures and time.monotonic() - lost_at >= patience:
                     raise
-            # A stream that ends without "exit" was cut by the server's own end: ask again.
             await wait_before_retry(failures)
             failures += 1
 
