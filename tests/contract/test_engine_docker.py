@@ -13,7 +13,7 @@ from anyon.domain.ids import ProjectId
 from anyon.engines.docker import DockerEngine
 from anyon.engines.engine import Command, ContainerSpec, ContainerState, Limits, Mount
 from anyon.testing.engine_contract import EngineContract, MakeSpec, spec_maker
-from anyon.testing.engine_trials import read_until, run, sh
+from anyon.testing.engine_trials import read_until, run, sh, until
 
 pytestmark = pytest.mark.docker
 
@@ -25,6 +25,10 @@ REACH = (
     "use IO::Socket::INET; exit(IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => 7777, "
     "Timeout => 2) ? 0 : 9)"
 )
+
+
+async def _is_none(engine: DockerEngine, project: ProjectId, count: str) -> bool:
+    return (await sh(engine, project, count)).strip() == b"0"
 
 
 class TestDockerEngine(EngineContract):
@@ -71,6 +75,17 @@ class TestDockerEngine(EngineContract):
         assert await sh(engine, project, "echo on") == b"on\n"
         assert (await engine.thaw(project)).state is ContainerState.RUNNING
         await new.close()
+
+    async def test_a_stream_closed_at_once_leaves_no_program(
+        self, engine: DockerEngine, project: ProjectId
+    ) -> None:
+        """A program that the engine had not even begun when its stream was closed is ended too."""
+        opened = [await engine.open(project, Command(argv=["sleep", "4711"])) for _ in range(3)]
+        await asyncio.gather(*(stream.close() for stream in opened))
+        left = (
+            "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'sleep 47[1]1' || true"
+        )
+        await until(lambda: _is_none(engine, project, left))
 
     async def test_programs_inside_have_no_powers(
         self, engine: DockerEngine, project: ProjectId

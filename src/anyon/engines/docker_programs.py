@@ -1,5 +1,6 @@
 """Programs in a container, seen from this machine."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -19,12 +20,18 @@ def kill(pid: int, container_id: str, *, proc: Path = Path("/proc")) -> str | No
     if container_id not in memberships:
         return None
     try:
-        os.killpg(pid, signal.SIGKILL)  # what an engine starts leads its session
-    except ProcessLookupError:
-        return None
+        _kill(pid)
     except PermissionError:
         return inner_pid(status)
     return None
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)  # what an engine starts leads its session, once it has begun
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 def inner_pid(status: str) -> str | None:

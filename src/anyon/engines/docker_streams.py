@@ -25,6 +25,7 @@ _PIECE = 1 << 16
 _HEADER = 8
 _LOOK = 0.25
 """Seconds between looks at a program whose output has not ended; the end is told at once."""
+_BEGINNING_LOOKS = 250
 _END_OF_TRANSMISSION = b"\x04"
 
 
@@ -218,11 +219,17 @@ class DockerStream:
         if self._code is not None:
             return
         try:
-            state = await self._state()
+            # An engine that has just accepted a program may not have begun it: wait for its pid.
+            for _ in range(_BEGINNING_LOOKS):
+                state = await self._state()
+                if state.exit_code is not None:
+                    return
+                if state.pid:
+                    await self._end_program(state.pid)
+                    return
+                await asyncio.sleep(0.02)
         except (EngineUnavailableError, DeadlineExceededError, NotFoundError):
             return  # nothing is known of the program any more, as the interface says
-        if state.running and state.pid:
-            await self._end_program(state.pid)
 
     async def _state(self) -> ExecState:
         try:
