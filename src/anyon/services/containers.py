@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 
 import structlog
@@ -94,6 +94,12 @@ class Containers:
         async with self._leases.hold(project.id, holder=project.id, reason=reason) as lease:
             await self.bring_up(project)
             yield lease
+
+    def keep(
+        self, project_id: ProjectId, *, holder: str, reason: str
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Keep the project from stepping down inside the block, without waking it."""
+        return self._leases.hold(project_id, holder=holder, reason=reason)
 
     async def look(self, project: Project) -> None:
         """Bring the container to RUNNING for a look at its repository; no activity, no lease."""

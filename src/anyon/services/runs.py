@@ -43,12 +43,14 @@ PAUSE = timedelta(seconds=2)
 class Run:
     """A process that this server carries. ``lock`` parts its start from a stop that comes just then.
 
-    ``hold`` holds its container awake already, from before its record on.
+    ``hold`` holds its container awake already, from before its record on; ``lease`` holds the
+    project, awake or not, from before the server served.
     """
 
     process: Process
     spec: ProcessSpec | None
     hold: AsyncExitStack | None = None
+    lease: AsyncExitStack | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,8 +138,9 @@ class Runs:
             self._runs.pop(run.process.id, None)
             run.started.set()
             run.ended.set()
-            if run.hold is not None:
-                await run.hold.aclose()
+            for held in (run.hold, run.lease):
+                if held is not None:
+                    await held.aclose()
 
     async def _tried(self, run: Run, project: Project) -> bool:
         """Carry the process to its conclusion; False when that has to be tried again."""
@@ -276,11 +279,18 @@ class Runs:
                 return
 
     async def recover(self, project: ProjectId) -> None:
-        """Take up a project's open processes: what runs is followed, what ended is concluded, what is due is started."""
+        """Take up a project's open processes: what runs is followed, what ended is concluded, what is due is started.
+
+        When this returns each of them holds its project, so no step down comes before its run
+        has woken the container; that may take its time in the background.
+        """
         await self._processes.adopt(project)
         for process in await self._db.read(process_rows.open_ones, project=project):
             if process.id not in self._runs:
-                self.begin(process)
+                lease = AsyncExitStack()
+                keep = self._containers.keep(project, holder=process.id, reason="recovery")
+                await lease.enter_async_context(keep)
+                self.begin(process).lease = lease
 
 
 async def _either(*events: asyncio.Event) -> None:

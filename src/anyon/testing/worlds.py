@@ -30,12 +30,19 @@ class World:
     """One server over a home; ``reborn`` gives the next life of it."""
 
     def __init__(
-        self, home: Path, engine: Engine, changes: dict[str, Any], db: Database | None = None
+        self,
+        home: Path,
+        engine: Engine,
+        changes: dict[str, Any],
+        db: Database | None = None,
+        *,
+        address: str | None = None,
     ) -> None:
         self.home = home
         self.engine = engine
         self.changes = changes
-        self.db = db or Database(home / "anyon.db")
+        self.address = address or str(home / "anyon.db")
+        self.db = db or Database(self.address)
         clock = SystemClock()
         self.processes = DurableProcesses(
             engine, lambda project: Path(state_directory(home, project)) / "run", clock
@@ -63,7 +70,7 @@ class World:
     async def reborn(self) -> "World":
         """Return the server's next life over the same home and engine, not yet recovered."""
         await self.end()
-        world = World(self.home, self.engine, self.changes)
+        world = World(self.home, self.engine, self.changes, address=self.address)
         await world.db.open()
         return world
 

@@ -1,0 +1,85 @@
+"""What the next life of a server takes up."""
+
+import asyncio
+from pathlib import Path
+
+from anyon.domain.actors import LOCAL_ACTOR
+from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
+from anyon.testing.worlds import GRACE, World, living, until
+
+
+async def test_running_attempts_go_on(tmp_path: Path) -> None:
+    """A restart does not touch what runs: the agent goes on, and its chain is carried to its end."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project(cleanup_script="cat made.txt")
+        script = "echo one; while [ ! -e /workspace/go ]; do sleep 0.05; done; echo two > made.txt"
+        attempt = await world.attempt(project, script)
+        (agent,) = await world.services.attempts.processes(LOCAL_ACTOR, attempt.id)
+        chunks = world.services.processes.follow(LOCAL_ACTOR, agent.id)
+        assert (await anext(aiter(chunks))).data == b"one\n"
+        later = await world.reborn()
+        await later.services.recover()
+        (same,) = await later.services.attempts.processes(LOCAL_ACTOR, attempt.id)
+        assert (same.id, same.status) == (agent.id, ProcessStatus.RUNNING)
+        # From the first moment on: a job that is silent for long must not be put to sleep now.
+        leases = await later.services.containers.why_awake(LOCAL_ACTOR, project.id)
+        assert {lease.holder for lease in leases} == {agent.id}
+        (Path(project.path) / "go").touch()
+        processes = await later.over(attempt)
+        assert [p.run_reason for p in processes] == [
+            RunReason.CODINGAGENT,
+            RunReason.CLEANUPSCRIPT,
+        ]
+        assert await later.printed(processes[1]) == b"two\n"
+        await later.end()
+
+
+async def test_what_was_lost_is_said(tmp_path: Path) -> None:
+    """Processes of a container that is gone get an exit and their task leaves "in progress"."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project()
+        attempt = await world.attempt(project, "sleep 600")
+        (agent,) = await world.services.attempts.processes(LOCAL_ACTOR, attempt.id)
+        process = await world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "600"])
+
+        async def has_started() -> bool:
+            return await world.processes.state(project.id, agent.id) is not None
+
+        await until(has_started)
+        await world.end()
+        await world.engine.stop(project.id, grace=GRACE)
+        later = World(world.home, world.engine, {})
+        await later.db.open()
+        await later.services.recover()
+        (agent,) = await later.over(attempt)
+        assert agent.status is ProcessStatus.FAILED
+        assert agent.exit_reason in {
+            ExitReason.CONTAINER_STOPPED,
+            ExitReason.MACHINE_LOST,
+            ExitReason.INTERRUPTED,
+        }
+
+        async def is_recorded() -> bool:
+            found = await later.services.processes.get(LOCAL_ACTOR, process.id)
+            return found.status is ProcessStatus.FAILED
+
+        await until(is_recorded)
+        view = await later.services.tasks.get(LOCAL_ACTOR, attempt.task_id)
+        assert view.task.status is TaskStatus.INREVIEW
+        assert view.last_attempt_failed
+        await later.end()
+
+
+async def test_another_servers_projects_are_left_alone(tmp_path: Path) -> None:
+    """A server with a home of its own does not take up what another one carries in the same database."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project()
+        process = await world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "600"])
+        other = World(tmp_path / "other", world.engine, {}, world.db)
+        await other.services.recover()
+        await asyncio.sleep(0)
+        assert other.services.runs.find(process.id) is None
+        found = await world.services.processes.get(LOCAL_ACTOR, process.id)
+        assert found.status is ProcessStatus.RUNNING
+        await other.services.close()
+        await other.processes.close()
