@@ -62,10 +62,16 @@ def collect(
 
 def _read_all(archive: Archive, epoch: int) -> tuple[str | None, _Found]:
     """Return the head's checkpoint and all checkpoints; one that cannot be read ends it all."""
+    former, _ = archive.head()
     found = {
         checkpoint: (archive.checkpoint(checkpoint), at)
         for checkpoint, at in archive.checkpoint_ids()
     }
+    if former is not None and former.checkpoint not in {None, *found}:
+        raise DamagedError(
+            f"the list of {archive.project} lacks its head: the store answers wrongly, or the "
+            "checkpoint is gone; nothing was deleted"
+        )
     # Read after the list, so that what it names is at least as new as all that was listed.
     head, _ = archive.head()
     if head is None:

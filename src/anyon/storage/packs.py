@@ -96,7 +96,7 @@ def build(key: ProjectKey, frames: list[SealedFrame]) -> tuple[Pack, bytes]:
 def read_index(store: ObjectStore, object_key: str, pack_id: str, keys: Keys, project: str) -> Pack:
     """Read a pack's index from the end of its object."""
     size = store.head(object_key).size_bytes
-    tail = store.get(object_key, start=-TAIL_BYTES).data
+    tail = store.get(object_key, start=max(0, size - TAIL_BYTES)).data
     if len(tail) < TRAILER.size:
         raise DamagedError(f"the pack {pack_id} is cut")
     length, magic = TRAILER.unpack(tail[-TRAILER.size :])
@@ -104,7 +104,7 @@ def read_index(store: ObjectStore, object_key: str, pack_id: str, keys: Keys, pr
     if magic != MAGIC or need > size:
         raise DamagedError(f"the pack {pack_id} has no end")
     if need > len(tail):
-        tail = store.get(object_key, start=-need).data
+        tail = store.get(object_key, start=size - need).data
     header = tail if len(tail) == size else store.get(object_key, length=HEADER.size).data
     key_id = _key_id(header, pack_id)
     return parse_index(tail[-need : -TRAILER.size], pack_id, size, keys.named(project, key_id))

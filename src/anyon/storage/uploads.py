@@ -11,7 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from anyon.domain.errors import AnyonError
 from anyon.storage.keys import ProjectKey
-from anyon.storage.objects import ABSENT, ObjectStore, PreconditionFailedError
+from anyon.storage.objects import (
+    ABSENT,
+    DamagedError,
+    ObjectNotFoundError,
+    ObjectStore,
+    PreconditionFailedError,
+)
 from anyon.storage.packs import FRAME_BYTES, PACK_BYTES, Pack, SealedFrame, build, seal_frame
 from anyon.storage.records import Places
 
@@ -159,8 +165,15 @@ class Uploads:
         try:
             self._store.put(object_key, data, if_generation=ABSENT)
         except PreconditionFailedError:
-            # A former try put it there; it must be whole, for it is about to be relied on.
-            if self._store.get(object_key).data != data:
-                raise
+            # A former try put it there. It is about to be relied on: if it was spoilt on the
+            # way, the right bytes replace it (its name says which those are).
+            if not self._is_there(object_key, data):
+                self._store.put(object_key, data)
         self.packs[number] = pack
         self.new_bytes += len(data)
+
+    def _is_there(self, object_key: str, data: bytes) -> bool:
+        try:
+            return self._store.get(object_key).data == data
+        except (DamagedError, ObjectNotFoundError):
+            return False
