@@ -1,0 +1,259 @@
+"""Write docs/reference from the code: settings, command line, API and error codes.
+
+``--check`` writes nothing and fails when a page is not what the code says.
+"""
+
+import argparse
+import ast
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import typer
+from fastapi.routing import APIWebSocketRoute
+
+from anyon.api import streams, terminals
+from anyon.api.apps import create_app
+from anyon.cli.main import app as command_line
+from anyon.cli.sessions import ExitCode
+from anyon.config import Settings
+from anyon.domain import errors
+from anyon.services import Services
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by scripts/generate_docs.py; change the code, not this page. -->\n"
+
+
+def main() -> int:
+    """Write or check all pages; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail when a page is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for name, text in pages().items():
+        path = PAGES / name
+        whole = NOTE + "\n" + text.strip() + "\n"
+        if path.exists() and path.read_text(encoding="utf-8") == whole:
+            continue
+        stale.append(name)
+        if not check:
+            PAGES.mkdir(parents=True, exist_ok=True)
+            path.write_text(whole, encoding="utf-8")
+    if stale and check:
+        print(f"out of date: {', '.join(stale)}; run `python scripts/generate_docs.py`")
+        return 1
+    print(f"docs/reference: {', '.join(stale) or 'nothing'} {'to write' if check else 'written'}")
+    return 0
+
+
+def pages() -> dict[str, str]:
+    """Return every page's text by its file's name."""
+    return {
+        "settings.md": settings_page(),
+        "cli.md": cli_page(),
+        "api.md": api_page(),
+        "errors.md": errors_page(),
+    }
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """Return a Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines.insert(1, "|" + " --- |" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def settings_page() -> str:
+    """Return the page of all settings."""
+    kinds = typing.get_type_hints(Settings)
+    rows = [("setting", "environment", "kind", "default", "what it does")]
+    for one in dataclasses.fields(Settings):
+        default = "~/.local/share/anyon" if one.name == "home" else _default(one.default)
+        rows.append(
+            (
+                f"`{one.name}`",
+                f"`ANYON_{one.name.upper()}`",
+                _kind(kinds[one.name]),
+                f"`{default}`" if default else "",
+                one.metadata["doc"],
+            )
+        )
+    return f"""# Settings
+
+Read once at the start: from the environment, then from a TOML file (`ANYON_CONFIG`, else
+`~/.config/anyon/config.toml`), then the defaults. An unknown name or a bad value is an error.
+
+{table(*rows)}
+"""
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, timedelta):
+        seconds = int(value.total_seconds())
+        for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+            if seconds and seconds % size == 0:
+                return f"{seconds // size}{unit}"
+        return f"{seconds}s"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _kind(kind: Any) -> str:
+    if isinstance(kind, types.GenericAlias):
+        return "list"
+    names = {timedelta: "length", Path: "path", str: "text", int: "number", float: "number"}
+    return names.get(kind, "yes/no")
+
+
+def cli_page() -> str:
+    """Return the page of all commands."""
+    group = typer.main.get_command(command_line)
+    parts = [
+        "# Command line",
+        (
+            "Every command that asks a server takes its address from `--server` or `ANYON_SERVER`, else from the"
+            " settings, and a token from `ANYON_TOKEN`. With `--json` stdout holds one JSON document; errors"
+            " are on stderr, with a [code](errors.md) and a hint."
+        ),
+        table(
+            ("exit code", "meaning"), *((str(code.value), code.name.lower()) for code in ExitCode)
+        ),
+        (
+            "`anyon exec` and `anyon project shell` end with their command's own exit code."
+            " `anyon --install-completion` sets up completion for bash, zsh or fish."
+        ),
+    ]
+    parts += [_command(path, command) for path, command in _commands(group, ("anyon",))]
+    return "\n\n".join(parts)
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
+        yield path, command
+        return
+    for name in sorted(subcommands):
+        yield from _commands(subcommands[name], (*path, name))
+
+
+def _command(path: tuple[str, ...], command: Any) -> str:
+    arguments, rows = [], [("option", "what it does")]
+    for one in command.params:
+        if one.name == "help":
+            continue
+        if one.param_type_name == "argument":
+            word = str(one.name).upper()
+            arguments.append(word if one.required else f"[{word}]")
+            rows.append((word, one.help or ""))
+        else:
+            rows.append((", ".join(f"`{name}`" for name in one.opts), one.help or ""))
+    usage = " ".join([*path, "[OPTIONS]", *arguments])
+    words = (command.help or "").strip()
+    return f"## {' '.join(path)}\n\n{words}\n\n    {usage}\n\n{table(*rows)}"
+
+
+def api_page() -> str:
+    """Return the page of all routes."""
+    services: Services = typing.cast("Services", None)  # the document needs routes, no use cases
+    app = create_app(services, Settings(home=Path("/nonexistent")))
+    rows = [("call", "what it does")]
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            words = operation["description"].split("\n\n")[0].replace("\n", " ")
+            rows.append((f"`{method.upper()} {path}`", words))
+    sockets = [("WebSocket", "what it carries")]
+    for router in (streams.router, terminals.router):
+        for route in router.routes:
+            assert isinstance(route, APIWebSocketRoute)
+            words = (route.endpoint.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+            sockets.append((f"`{route.path}`", " ".join(words.split())))
+    return f"""# API
+
+The whole document, with all shapes, is served at `/api/openapi.json`.
+
+{app.description.strip()}
+
+A server that asks for tokens takes them as `Authorization: Bearer anyon_…`; scopes are `read`, `write`
+and `*`. Requests must come to a name of the server's (`allowed_hosts`) and from no other web site.
+
+{table(*rows)}
+
+## Streams
+
+A stream is closed with 1000 only after `{{"finished":true}}`; 1011 says that the reader fell behind or something
+failed, 1012 that the server restarts: connect again, the snapshot comes first.
+
+{table(*sockets)}
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Raised:
+    """One place that raises an error."""
+
+    code: str
+    kind: str
+    message: str
+
+
+def errors_page() -> str:
+    """Return the page of all error codes."""
+    found = sorted(set(_raised()))
+    rows = [("code", "HTTP", "what it says")]
+    for code in sorted({one.code for one in found}):
+        mine = [one for one in found if one.code == code]
+        status = sorted({str(getattr(errors, one.kind).status) for one in mine})
+        says = "<br>".join(dict.fromkeys(one.message for one in mine if one.message))
+        rows.append((f"`{code}`", ", ".join(status), says))
+    tree = (errors.__doc__ or "").split("\n\n")[1]
+    return f"""# Errors
+
+Every error has a stable code, words that say what happened, and a hint that says what to do. `…` stands for
+what differs from case to case.
+
+```
+{tree}
+```
+
+{table(*rows)}
+"""
+
+
+def _raised() -> Iterator[Raised]:
+    for path in sorted((ROOT / "src" / "anyon").rglob("*.py")):
+        if "testing" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                yield from _of_call(node, node.func.id)
+
+
+def _of_call(call: ast.Call, name: str) -> Iterator[Raised]:
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.AnyonError)):
+        return
+    codes = [key.value for key in call.keywords if key.arg == "code"]
+    code = kind.default_code if not codes else None
+    if codes and isinstance(codes[0], ast.Constant):
+        code = str(codes[0].value)
+    if code is not None:
+        yield Raised(code, name, _words(call.args[0]) if call.args else "")
+
+
+def _words(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_words(part) for part in node.values)
+    return "…"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
