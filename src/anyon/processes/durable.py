@@ -378,7 +378,7 @@ class DurableProcesses:
                 await self._exit(project, directory)
             await self._remove(project, name)
         except (OSError, AnyonError) as error:
-            _log.warning("process.not_removed", extra={"process": name, "error": str(error)})
+            _log.warning("process.not_removed", extra={"process_id": name, "error": str(error)})
 
     async def _remove(self, project: ProjectId, name: str) -> None:
         try:

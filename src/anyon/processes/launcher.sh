@@ -196,7 +196,12 @@ wrap() { # number name timeout secrets boot mask
         exec "$@"
     ) <"$input" >>stdout 2>>stderr
     code=$?
-    [ -z "$watcher" ] || kill -KILL "-$watcher" "$watcher"
+    if [ -n "$watcher" ]; then
+        reason=
+        [ ! -e reason ] || read -r reason <reason
+        # If it is at work it may not be done with what the program left behind.
+        [ "$reason" = timeout ] || kill -KILL "-$watcher" "$watcher"
+    fi
     while [ -d "$runs/$2" ] && [ ! -e exit ]; do
         reason=$ended
         [ ! -e reason ] || read -r reason <reason

@@ -82,7 +82,8 @@ class Supervisors:
                 except (OSError, AnyonError) as error:
                     # The process goes on; a full disk, say, is tried again until it is not.
                     _log.warning(
-                        "process.supervision_failed", extra={"process": name, "error": str(error)}
+                        "process.supervision_failed",
+                        extra={"process_id": name, "error": str(error)},
                     )
                     await self._clock.sleep(_RETRY_AFTER)
         finally:
@@ -130,7 +131,7 @@ class Supervisors:
                 await self._end(project, name, ExitReason.TIMEOUT)
             except AnyonError as error:
                 _log.warning(
-                    "process.timeout_not_kept", extra={"process": name, "code": error.code}
+                    "process.timeout_not_kept", extra={"process_id": name, "code": error.code}
                 )
                 await self._clock.sleep(_RETRY_AFTER)
             else:
