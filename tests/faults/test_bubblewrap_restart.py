@@ -19,7 +19,7 @@ from anyon.engines.engine import Command, ContainerState
 from anyon.engines.sandbox_processes import identify, table
 from anyon.engines.sandboxes import find_tools
 from anyon.testing.engine_contract import spec_maker
-from anyon.testing.engine_trials import read_until, sh, until
+from anyon.testing.engine_trials import read_until, sh, size, until
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 SERVER = """
@@ -92,10 +92,10 @@ async def test_a_container_outlives_a_killed_server(engine, spec, state):
     assert (info.state, info.pid) == (ContainerState.RUNNING, int(out))
     assert (await engine.start(spec.project)).pid == info.pid
     beats = spec.mounts[0].source / "beats"
-    before = beats.stat().st_size
+    before = size(beats)
 
     async def goes_on():
-        return beats.stat().st_size > before
+        return size(beats) > before
 
     await until(goes_on)
     assert await sh(engine, spec.project, "echo here") == b"here\n"

@@ -6,10 +6,9 @@ things), with the host's secrets and other projects out of sight.
 """
 
 import asyncio
-import contextlib
+import errno
 import os
 import platform
-import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +20,7 @@ from anyon.domain.errors import ConflictError, EngineFailedError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.engines import sandbox_processes, sandboxes
 from anyon.engines.bubblewrap_records import Record, Records
+from anyon.engines.bubblewrap_states import alive, describe, state_of, translated, wake
 from anyon.engines.cgroups import ControlGroups, Hierarchies
 from anyon.engines.engine import (
     Command,
@@ -101,7 +101,7 @@ class BubblewrapEngine:
             if record is None:
                 record = Record(id=new_id(), spec=spec)
                 await asyncio.to_thread(self._make, record)
-            return await asyncio.to_thread(self._info, record)
+            return await asyncio.to_thread(describe, record)
 
         return await self._alone(spec.project, act)
 
@@ -111,9 +111,9 @@ class BubblewrapEngine:
 
         async def act() -> ContainerInfo:
             record = self._existing(project)
-            if not _alive(record):
+            if not alive(record):
                 record = await asyncio.to_thread(self._launch, tools, kind, record)
-            return await asyncio.to_thread(self._info, record)
+            return await asyncio.to_thread(describe, record)
 
         return await self._alone(project, act)
 
@@ -121,7 +121,11 @@ class BubblewrapEngine:
         """Bring the container to STOPPED: TERM to its programs, *grace*, KILL."""
 
         async def act() -> ContainerInfo:
-            return self._info(await self._end(self._existing(project), grace))
+            before = self._existing(project)
+            record = await self._end(before, grace)
+            if record != before:
+                await asyncio.to_thread(self._record_end, record)
+            return describe(record)
 
         return await self._alone(project, act)
 
@@ -130,9 +134,9 @@ class BubblewrapEngine:
 
         async def act() -> ContainerInfo:
             record = self._running(project)
-            if _state(record) is ContainerState.RUNNING:
+            if state_of(record) is ContainerState.RUNNING:
                 record = await asyncio.to_thread(self._freeze, record)
-            return self._info(record)
+            return describe(record)
 
         return await self._alone(project, act)
 
@@ -141,7 +145,7 @@ class BubblewrapEngine:
 
         async def act() -> ContainerInfo:
             record = self._running(project)
-            return self._info(await asyncio.to_thread(self._thaw, record))
+            return describe(await asyncio.to_thread(self._thaw, record))
 
         return await self._alone(project, act)
 
@@ -162,7 +166,7 @@ class BubblewrapEngine:
     async def inspect(self, project: ProjectId) -> ContainerInfo | None:
         """Return what is known of the container, or None when there is none."""
         record = self._records.read(project)
-        return None if record is None else self._info(record)
+        return None if record is None else describe(record)
 
     async def list(self) -> Sequence[ContainerInfo]:
         """Return all containers of this state directory."""
@@ -172,21 +176,19 @@ class BubblewrapEngine:
         """Run *command* inside a RUNNING container and return its stream."""
         tools, _ = await self._find()
         record = self._running(project)
-        if _state(record) is ContainerState.FROZEN:
+        if state_of(record) is ContainerState.FROZEN:
             raise ConflictError(f"container project-{project} is frozen", code="frozen")
         assert record.first is not None
         env = environment(record.spec.env, command.env, terminal=command.terminal is not None)
         joins = () if record.group is None else record.group.joins
         return await opened(
-            asyncio.to_thread(
-                _translated, sandboxes.enter, tools, record.first, joins, command, env
-            )
+            asyncio.to_thread(translated, sandboxes.enter, tools, record.first, joins, command, env)
         )
 
     async def stats(self, project: ProjectId) -> Stats | None:
         """Return what the container uses, or None while it is stopped."""
         record = self._existing(project)
-        if not _alive(record):
+        if not alive(record):
             return None
         return await asyncio.to_thread(self._stats, record)
 
@@ -221,7 +223,7 @@ class BubblewrapEngine:
         async with self._finding:
             if self._found is None:
                 tools = await asyncio.to_thread(sandboxes.find_tools)
-                kind = await asyncio.to_thread(_translated, find_kind, tools, self._state)
+                kind = await asyncio.to_thread(translated, find_kind, tools, self._state)
                 self._found = tools, kind
             return self._found
 
@@ -233,7 +235,7 @@ class BubblewrapEngine:
 
     def _running(self, project: ProjectId) -> Record:
         record = self._existing(project)
-        if not _alive(record):
+        if not alive(record):
             raise ConflictError(f"container project-{project} is not running", code="not_running")
         return record
 
@@ -252,7 +254,7 @@ class BubblewrapEngine:
             ) from error
 
     def _launch(self, tools: sandboxes.Tools, kind: RootKind, record: Record) -> Record:
-        group = _translated(self._groups.make, f"project-{record.spec.project}", record.spec.limits)
+        group = translated(self._groups.make, f"project-{record.spec.project}", record.spec.limits)
         started = record
 
         def write(first: Identity) -> None:
@@ -269,9 +271,9 @@ class BubblewrapEngine:
             self._records.write(started)
 
         try:
-            plan = _translated(make_plan, record.spec, kind, self._hidden)
+            plan = translated(make_plan, record.spec, kind, self._hidden)
             joins = () if group is None else group.joins
-            _translated(sandboxes.launch, tools, plan, joins, write)
+            translated(sandboxes.launch, tools, plan, joins, write)
         except BaseException:
             if group is not None:
                 group.remove()
@@ -279,37 +281,39 @@ class BubblewrapEngine:
         return started
 
     async def _end(self, record: Record, grace: timedelta) -> Record:
-        """Stop what runs and record it."""
+        """End what runs, and return what is then to be recorded."""
         code = record.exit_code
-        if _alive(record):
+        if alive(record):
             assert record.first is not None
-            first = record.first
-            await asyncio.to_thread(self._thaw, record)
-            code = await end(first, grace, self._clock)
-            self._meter.forget(first)
-        if record.first is not None:
-            if record.group is not None:
-                await asyncio.to_thread(record.group.remove)
-            record = replace(
-                record,
-                first=None,
-                group_version=None,
-                groups={},
-                suspended=False,
-                exit_code=KILLED if code is None else code,
-            )
+            await asyncio.to_thread(wake, record)
+            code = await end(record.first, grace, self._clock)
+            self._meter.forget(record.first)
+        if record.group is not None:
+            await asyncio.to_thread(record.group.remove)
+        if record.first is not None and code is None:
+            code = KILLED
+        return replace(
+            record, first=None, group_version=None, groups={}, suspended=False, exit_code=code
+        )
+
+    def _record_end(self, record: Record) -> None:
+        try:
             self._records.write(record)
-        return record
+        except OSError as error:
+            # A full disk keeps nothing from being stopped: the record that is there names a first
+            # process that is over, which says the same.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise EngineFailedError(f"the stop cannot be recorded: {error}") from error
 
     def _freeze(self, record: Record) -> Record:
         if record.group is not None:
-            _translated(record.group.freeze)
+            translated(record.group.freeze)
             return record
         assert record.first is not None
         first = record.first
         # Recorded first: a server that dies in between leaves one that can be thawed.
         record = replace(record, suspended=True)
-        self._records.write(record)
+        translated(self._records.write, record)
         if not sandbox_processes.suspend(first):
             self._thaw(record)
             raise EngineFailedError(
@@ -319,13 +323,10 @@ class BubblewrapEngine:
         return record
 
     def _thaw(self, record: Record) -> Record:
-        if record.group is not None:
-            _translated(record.group.thaw)
+        wake(record)
         if record.suspended:
-            assert record.first is not None
-            sandbox_processes.resume(record.first)
             record = replace(record, suspended=False)
-            self._records.write(record)
+            translated(self._records.write, record)
         return record
 
     def _list(self) -> Sequence[ContainerInfo]:
@@ -333,25 +334,8 @@ class BubblewrapEngine:
         for project in self._records.projects():
             record = self._records.read(project)
             if record is not None:
-                found.append(self._info(record))
+                found.append(describe(record))
         return found
-
-    def _info(self, record: Record) -> ContainerInfo:
-        state = _state(record)
-        stopped = state is ContainerState.STOPPED
-        code = record.exit_code
-        if stopped and record.first is not None:
-            code = KILLED  # it went without being asked to
-        return ContainerInfo(
-            project=record.spec.project,
-            id=record.id,
-            name=f"project-{record.spec.project}",
-            state=state,
-            pid=None if stopped or record.first is None else record.first.pid,
-            started_at=record.started_at,
-            exit_code=code if stopped else None,
-            labels={**record.spec.labels, "anyon.project": record.spec.project},
-        )
 
     def _stats(self, record: Record) -> Stats:
         assert record.first is not None
@@ -364,19 +348,6 @@ class BubblewrapEngine:
         return replace(seen, cpu_seconds=max(seen.cpu_seconds, counted.cpu_seconds))
 
 
-def _alive(record: Record) -> bool:
-    return record.first is not None and sandbox_processes.lives(record.first)
-
-
-def _state(record: Record) -> ContainerState:
-    if not _alive(record):
-        return ContainerState.STOPPED
-    with contextlib.suppress(FileNotFoundError):
-        if record.suspended or (record.group is not None and record.group.frozen):
-            return ContainerState.FROZEN
-    return ContainerState.RUNNING
-
-
 def _remove_system(system: Path) -> None:
     try:
         remove_tree(system)
@@ -386,11 +357,3 @@ def _remove_system(system: Path) -> None:
             code="remove_failed",
             hint=f"Look at {system}; the removal can be repeated.",
         ) from error
-
-
-def _translated(call: Callable[..., T], *arguments: Any) -> T:
-    """Make the system's refusals this engine's."""
-    try:
-        return call(*arguments)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise EngineFailedError(f"the system refused: {error}") from error

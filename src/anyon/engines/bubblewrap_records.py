@@ -127,11 +127,15 @@ class Records:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = self._path(record.spec.project)
         draft = target.with_suffix(".new")
-        with draft.open("w") as file:
-            file.write(to_json(record))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(target)
+        try:
+            with draft.open("w") as file:
+                file.write(to_json(record))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(target)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         self._sync()
 
     def remove(self, project: ProjectId) -> None:
