@@ -10,7 +10,7 @@ from anyon.domain.errors import AnyonError, ConflictError, MissingError, NotFoun
 from anyon.domain.ids import TaskId, UserId, new_id
 from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
 from anyon.services.tasks import NewTask
-from anyon.testing.worlds import World, living, until
+from anyon.testing.worlds import GRACE, World, living, until
 
 
 async def test_runs_to_review(world: World) -> None:
@@ -304,3 +304,32 @@ async def test_a_container_that_goes_away(world: World) -> None:
         return not found.has_in_progress_attempt
 
     await until(is_free)
+
+
+async def test_looking_at_a_sleeping_project_does_not_wake_it(world: World) -> None:
+    """An open page's questions are answered while the project sleeps, as they were before; work renews them."""
+    project = await world.project()
+    attempt = await world.attempt(project, "echo x > x.txt")
+    await world.over(attempt)
+    attempts = world.services.attempts
+
+    async def is_at_rest() -> bool:
+        return list(await world.services.containers.why_awake(LOCAL_ACTOR, project.id)) == []
+
+    await until(is_at_rest)
+    seen = (
+        await attempts.status(LOCAL_ACTOR, attempt.id),
+        await attempts.diff(LOCAL_ACTOR, attempt.id),
+    )
+    for step in (world.engine.freeze(project.id), world.engine.stop(project.id, grace=GRACE)):
+        before = await step
+        assert await attempts.status(LOCAL_ACTOR, attempt.id) == seen[0]
+        assert await attempts.diff(LOCAL_ACTOR, attempt.id) == seen[1]
+        now = await world.engine.inspect(project.id)
+        assert now is not None
+        assert now.state is before.state
+    await attempts.merge(LOCAL_ACTOR, attempt.id)
+    await world.engine.stop(project.id, grace=GRACE)
+    status = await attempts.status(LOCAL_ACTOR, attempt.id)
+    assert len(status.merges) == 1
+    assert status.branch != seen[0].branch

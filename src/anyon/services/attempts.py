@@ -26,6 +26,7 @@ from anyon.services.chains import new_process
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.launches import Launches, Profile
+from anyon.services.looks import Looks
 from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
 
@@ -67,6 +68,10 @@ class Attempts:
         self._clock = clock
         self._supervisor = supervisor
         self._locks: dict[AttemptId, asyncio.Lock] = {}
+        self._statuses: Looks[BranchStatus] = Looks(containers, clock)
+        self._diffs: Looks[Sequence[FileDiff]] = Looks(
+            containers, clock, is_small=_is_small, count=100
+        )
 
     async def start(
         self,
@@ -222,8 +227,13 @@ class Attempts:
     ) -> Sequence[FileDiff]:
         """Return the change against the target branch, untracked files too; after a merge, the merge's."""
         found = await self._found(actor, attempt_id)
+        key = f"{attempt_id} {found.attempt.target_branch} {with_contents}"
+        return await self._diffs.look(
+            found.project, key, lambda: self._diff(found, with_contents=with_contents)
+        )
+
+    async def _diff(self, found: claims.Found, *, with_contents: bool) -> Sequence[FileDiff]:
         attempt = found.attempt
-        await self._containers.look(found.project)
         repository = self._repositories.of(attempt.project_id)
         if attempt.worktree_deleted or attempt.worktree is None:
             commit = attempt.merge_commit
@@ -241,11 +251,14 @@ class Attempts:
         attempt = found.attempt
         branch: BranchStatus | None = None
         if attempt.worktree is not None and not attempt.worktree_deleted:
-            await self._containers.look(found.project)
-            repository = self._repositories.of(attempt.project_id)
-            branch = await repository.status(found.worktree, target=attempt.target_branch)
+            key = f"{attempt_id} {attempt.target_branch}"
+            branch = await self._statuses.look(found.project, key, lambda: self._status(found))
         merges = await self._db.read(merge_rows.of_attempt, actor.user_id, attempt_id)
         return AttemptStatus(target_branch=attempt.target_branch, branch=branch, merges=merges)
+
+    async def _status(self, found: claims.Found) -> BranchStatus:
+        repository = self._repositories.of(found.project.id)
+        return await repository.status(found.worktree, target=found.attempt.target_branch)
 
     async def merge(self, actor: Actor, attempt_id: AttemptId) -> str:
         """Squash the branch onto its target and return the commit; the task is done.
@@ -346,3 +359,8 @@ class Attempts:
                 attempt_id=attempt.id,
             )
         )
+
+
+def _is_small(diffs: Sequence[FileDiff]) -> bool:
+    held = sum(len(diff.old_content or "") + len(diff.new_content or "") for diff in diffs)
+    return len(diffs) <= 2000 and held <= 256 * 1024

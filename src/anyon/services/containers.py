@@ -106,8 +106,22 @@ class Containers:
         await self._leases.claim(project.id)
         await self.ensure(project)
 
+    async def is_running(self, project_id: ProjectId) -> bool:
+        """Say whether the container runs now; changes nothing."""
+        info = await self._engine.inspect(project_id)
+        return info is not None and info.state is ContainerState.RUNNING
+
     async def ensure(self, project: Project) -> ContainerInfo:
-        """Bring the container to RUNNING, from whatever state, and record the phase."""
+        """Bring the container to RUNNING, from whatever state, and record the phase.
+
+        ConflictError (``project_creating``) while the project is being made.
+        """
+        if project.phase is Phase.CREATING:
+            raise ConflictError(
+                "the project is being created",
+                code="project_creating",
+                hint="Wait until it is there.",
+            )
         info = await self.bring_up(project)
         if project.phase is not Phase.RUNNING:
             await self.record(project.id, Phase.RUNNING, reason="woken")

@@ -30,6 +30,7 @@ from anyon.services.homes import Homes
 from anyon.services.imports import Imports
 from anyon.services.launches import Launches
 from anyon.services.leases import Leases
+from anyon.services.looks import Looks
 from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
 
@@ -106,6 +107,7 @@ class Projects:
         self._feed = feed
         self._clock = clock
         self._supervisor = supervisor
+        self._branches: Looks[Sequence[Branch]] = Looks(containers, clock)
 
     async def create(self, actor: Actor, new: NewProject) -> Project:
         """Make the project, its directories, its container (RUNNING) and its repository.
@@ -300,8 +302,8 @@ class Projects:
     async def branches(self, actor: Actor, project_id: ProjectId) -> Sequence[Branch]:
         """Return the repository's branches: the current one first, then the newest."""
         project = await self.get(actor, project_id)
-        await self._containers.look(project)
-        return await self._repositories.of(project_id).branches()
+        repository = self._repositories.of(project_id)
+        return await self._branches.look(project, project_id, repository.branches)
 
     def _publish(self, project_id: ProjectId) -> None:
         self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))

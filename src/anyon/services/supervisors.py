@@ -15,6 +15,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._heard: set[asyncio.Task[Any]] = set()
         self._is_closed = False
 
     def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
@@ -29,12 +30,20 @@ class Supervisor:
 
     async def finish(self, work: Coroutine[Any, Any, T], *, name: str) -> T:
         """Return what *work* returns; when the caller is cancelled meanwhile, it still goes on to its end."""
-        return await asyncio.shield(self.spawn(work, name=name))
+        task = self.spawn(work, name=name)
+        self._heard.add(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._heard.discard(task)  # nobody is left who would learn of its failure
+            raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # Whoever waits for the task learns it too; a task that nobody waits for is told here.
+        is_heard = task in self._heard
+        self._heard.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not is_heard:
             log.warning("task.failed", task=task.get_name(), error=repr(error))
 
     async def close(self) -> None:
