@@ -118,6 +118,10 @@ def test_the_main_job_by_hand(machine: Machine) -> None:
     assert "1 files changed, +1 -0" in machine.anyon("task", "diff", task, "--stat").stdout
     assert machine.json("task", "logs", task)["processes"][0]["stdout"] == "안녕\n"
     assert len(machine.json("task", "merge", task)["commit"]) == 40
+    words = "say 안녕\nrun echo x"
+    said = machine.json("task", "create", "shop", words, "--agent", "scripted", "--start")["id"]
+    assert "안녕" in machine.anyon("task", "logs", "-f", said).stdout.splitlines()
+    assert '"type"' in machine.anyon("task", "logs", "--raw", said).stdout
     ran = machine.anyon(
         "exec",
         "shop",

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from anyon.cli import outputs
+from anyon.cli import conversations, outputs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.3
 
 
-async def show(client: "Client", attempt: "TaskAttempt", *, follow: bool) -> None:
-    """Print all of it; with *follow* also what is still to come."""
+async def show(client: "Client", attempt: "TaskAttempt", *, follow: bool, raw: bool) -> None:
+    """Print all of it; with *follow* also what is still to come.
+
+    An agent that speaks to programs is shown as a conversation, unless *raw* is asked for.
+    """
     async for process in _processes(client, attempt, follow=follow):
         print(f"== {process.run_reason} {process.id}", file=sys.stderr, flush=True)  # noqa: T201 - the command's own words
+        if not raw and _speaks_to_programs(process):
+            await conversations.show(client, process.id, follow=follow)
+            continue
         if follow:
             ended = await outputs.follow(client, process.id)
             print(f"== {ended.status} {_code(ended)}", file=sys.stderr, flush=True)  # noqa: T201 - as above
@@ -57,6 +63,12 @@ async def _processes(
         if not follow or not task.has_in_progress_attempt:
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _speaks_to_programs(process: "ExecutionProcess") -> bool:
+    """Say whether what it writes is for programs: a coding agent's events, not a script's output."""
+    profile = process.executor_action.get("typ", {}).get("executor_profile_id") or {}
+    return process.run_reason == "codingagent" and profile.get("executor") != "SHELL"
 
 
 def _code(process: "ExecutionProcess") -> str:

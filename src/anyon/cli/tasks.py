@@ -148,6 +148,7 @@ def show(ctx: typer.Context, task: TaskId, as_json: Json = False) -> None:
 
 @app.command("logs")
 def show_logs(
+    *,
     ctx: typer.Context,
     task: TaskId,
     follow: Annotated[
@@ -156,6 +157,7 @@ def show_logs(
     attempt: Annotated[
         str | None, typer.Option(help="An attempt's id; default: the newest.", show_default=False)
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="An agent's own output as it is.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print what the task's processes wrote; -f follows, over dropped connections."""
@@ -164,7 +166,7 @@ def show_logs(
         found = await _attempt(client, task, attempt)
         if as_json:
             return await logs.collect(client, found, follow=follow)
-        await logs.show(client, found, follow=follow)
+        await logs.show(client, found, follow=follow, raw=raw)
         return []
 
     shown = ask(ctx, work, as_json=as_json)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -126,7 +126,7 @@ class Connection:
         finally:
             await websocket.close()
 
-    async def frames(self, path: str, *, params: Params | None = None) -> AsyncIterator[Any]:
+    async def frames(self, path: str, *, params: Params | None = None) -> AsyncGenerator[Any, None]:
         """Yield a stream's JSON frames until the server closes it cleanly."""
         async with self.websocket(path, params=params) as websocket:
             try:

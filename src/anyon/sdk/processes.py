@@ -1,7 +1,8 @@
 """What can be asked of processes: how they stand, what they wrote, and to end."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
 from uuid import UUID
 
 from anyon.sdk.connections import Connection, wait_before_retry
@@ -78,6 +79,11 @@ class ProcessCalls:
                     raise
             await wait_before_retry(failures)
             failures += 1
+
+    def conversation(self, process: Id) -> AsyncGenerator[Any, None]:
+        """Yield the frames of an agent's conversation, from its beginning to its end."""
+        path = f"/api/execution-processes/{process}/normalized-logs/ws"
+        return self._connection.frames(path)
 
     async def wait(self, process: Id) -> ExecutionProcess:
         """Return the process once it is over."""

@@ -1,6 +1,6 @@
 """What can be asked of tasks and of their attempts."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -52,7 +52,7 @@ class TaskCalls:
         """Delete a task that does not run; unmerged work is saved first."""
         await self._connection.call(type(None), "DELETE", f"/api/tasks/{task}")
 
-    def watch(self, project: Id) -> AsyncIterator[Any]:
+    def watch(self, project: Id) -> AsyncGenerator[Any, None]:
         """Yield the frames of the project's task stream: a snapshot, then every change."""
         return self._connection.frames("/api/tasks/stream/ws", params={"project_id": str(project)})
 
