@@ -40,8 +40,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 """The errors of every route, for the OpenAPI document."""
 
 
-def error_body(code: str, message: str, hint: str = "", **more: Any) -> dict[str, Any]:
-    """Return an error's envelope."""
+def error_body(code: str, message: str, hint: str = "", /, **more: Any) -> dict[str, Any]:
+    """Return an error's envelope; *more* are keys of its ``error_data``, whatever their names."""
     return {
         "success": False,
         "data": None,
