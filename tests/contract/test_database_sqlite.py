@@ -55,6 +55,41 @@ class TestSqlite(DatabaseContract):
         assert caught.value.code == "database_corrupt"
         assert path.read_bytes() == data
 
+    async def test_what_is_no_database_is_refused(self, tmp_path: Path) -> None:
+        """A file of something else, and a directory, are refused in our words and left as they are."""
+        file = tmp_path / "file"
+        file.write_bytes(b"not a database, but long enough to be looked at" * 100)
+        for path, code in ((file, "database_corrupt"), (tmp_path, "database_unavailable")):
+            with pytest.raises(UnavailableError) as caught:
+                await Database(path).open()
+            assert caught.value.code == code
+        assert file.read_bytes().startswith(b"not a database")
+
+    async def test_a_setting_that_does_not_take_is_refused(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where SQLite answers another value than was set (as for WAL on some file systems), nothing is opened."""
+        monkeypatch.setitem(sqlite._SETTINGS, "journal_mode", "memory_of_water")
+        with pytest.raises(UnavailableError) as caught:
+            await Database(url).open()
+        assert caught.value.code == "wal_refused"
+
+    async def test_a_full_disk_is_named(self, db: Database, url: str) -> None:
+        """A write for which there is no room fails as such, did nothing, and later ones succeed."""
+
+        def bound(connection: Connection, pages: int) -> None:
+            connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+        def fill(connection: Connection) -> None:
+            connection.execute(text("INSERT INTO users VALUES (:x, :x, 't')"), {"x": "x" * 10**6})
+
+        await db.write(bound, 1)
+        with pytest.raises(UnavailableError) as caught:
+            await db.write(fill)
+        assert caught.value.code == "disk_full"
+        await db.write(bound, 10**6)
+        await db.write(fill)
+
     async def test_readers_do_not_wait_for_a_writer(self, db: Database) -> None:
         """A read answers while a write is under way, with the state before it."""
         began = asyncio.Event()

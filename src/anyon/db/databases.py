@@ -46,10 +46,13 @@ class Database:
         await self._in(self._write_thread, self._open)
 
     def _open(self) -> None:
-        if self._is_postgres:
-            self._writer, self._reader = postgres.engines(self._url, readers=READERS)
-        else:
-            self._writer, self._reader = sqlite.engines(Path(self._url), readers=READERS)
+        try:
+            if self._is_postgres:
+                self._writer, self._reader = postgres.engines(self._url, readers=READERS)
+            else:
+                self._writer, self._reader = sqlite.engines(Path(self._url), readers=READERS)
+        except DBAPIError as error:
+            raise _translated(error) from error
         _transact(self._writer, upgrade)
 
     async def close(self) -> None:
