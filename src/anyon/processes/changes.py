@@ -16,7 +16,7 @@ from anyon.processes import kernel
 _HEAD = struct.Struct("iIII")
 _MASK = kernel.IN_MODIFY | kernel.IN_MOVED_TO | kernel.IN_CREATE | kernel.IN_ONLYDIR
 _SLOW_SECONDS, _QUICK_SECONDS = 5.0, 0.1
-_PAUSE_SECONDS = 0.004
+_CHATTY_SECONDS, _PAUSE_SECONDS = 0.01, 0.004
 
 
 @dataclass(eq=False)
@@ -58,6 +58,7 @@ class Changes:
         self._inotify: int | None = None
         self._broken = False
         self._ticker: asyncio.Task[None] | None = None
+        self._chatted_at = float("-inf")
         self._paused: asyncio.TimerHandle | None = None
 
     def watch(self, key: Hashable, directory: int) -> Watch:
@@ -137,8 +138,11 @@ class Changes:
                 if mask & kernel.IN_IGNORED:
                     del self._numbers[number]
                     found.number = None
-        if only_output:
+        now = asyncio.get_running_loop().time()
+        if only_output and now - self._chatted_at < _CHATTY_SECONDS:
             self._pause()
+        if only_output:
+            self._chatted_at = now
 
     def _pause(self) -> None:
         """Let a chatty process's next writes come together: they cost one look, not thousands."""

@@ -1,7 +1,6 @@
 # Runs inside a container, in any POSIX sh (dash, busybox): `sh -c 'eval "$1"' anyon <this text> <mode>…`.
 #
-#   launch                     reads requests on stdin, one a line, and answers `<number> <word>…`
-#   wrap …                     is one process: claims its directory, runs it, writes its exit
+#   launch <wrapper's text>    reads requests on stdin, one a line, and answers `<number> <word>…`
 #   watch <name> <seconds>     ends a process that overran its timeout while no server looked
 #
 # A process's directory is $runs/<name>. Whoever creates `pid` there first runs it, nobody else.
@@ -123,12 +122,35 @@ take_secrets() { # keeps the next $2 lines of stdin in a file of the vault; sets
     umask "$mask"
 }
 
-spawn() { # answers request $1 by way of the wrapper of process $2, which ends the shell between
+spawn() { # answers request $1: starts process $2 with timeout $3 and secrets $4, unless it was
+    # Two shells: the outer one is killed by the inner one, so that nobody waits for it and it is
+    # no background job. Those ignore INT and QUIT, for good, and so would all they run.
     (
-        setsid sh -c 'eval "$1"' anyon-process "$text" wrap "$@" "$boot" "$mask" </dev/null
+        (cd "$runs/$2" && claim "$@")
         :
-    ) 2>/dev/null
+    ) </dev/null 2>/dev/null
     [ $? = 137 ] || printf '%s\n' "$1 failed"
+}
+
+claim() { # becomes the wrapper of the process in this directory, unless it has or had one
+    number=$1 name=$2 timeout=$3 secrets=$4
+    trap '' PIPE # the server may be gone by now; the process begins all the same
+    read -r stat </proc/self/stat
+    pid=${stat%% *}
+    set -- ${stat##*) }
+    parent=$2
+    umask 0
+    set -C
+    if printf '%s\n' "$pid ${20} $boot" >pid; then
+        set +C
+        printf '%s\n' "$number started"
+        trap - PIPE
+        kill -KILL "$parent"
+        exec setsid sh -c "$wrapper" anyon-process "$name" "$timeout" "$secrets" "$mask" "$text" >/dev/null
+    fi
+    [ "$secrets" = - ] || rm -f "$secrets"
+    if [ -s pid ]; then printf '%s\n' "$number known"; else printf '%s\n' "$number failed"; fi
+    kill -KILL "$parent"
 }
 
 launch() {
@@ -156,62 +178,7 @@ launch() {
     done
 }
 
-wrap() { # number name timeout secrets boot mask
-    # The shell between must go for the launcher to go on. It is there so that this one is not a
-    # background job of a shell: those ignore INT and QUIT, for good, and so would all they run.
-    [ "$PPID" = 1 ] || kill -KILL "$PPID"
-    trap '' PIPE
-    ended=
-    trap 'ended=container_stopped' TERM # who ends even wrappers ends the container
-    trap : HUP INT QUIT
-    cd "$runs/$2" || { printf '%s\n' "$1 failed"; exit 1; }
-    umask 0
-    start_of $$
-    if (set -C && printf '%s\n' "$$ $started $5" >pid) 2>/dev/null; then
-        printf '%s\n' "$1 started"
-    else
-        [ "$4" = - ] || rm -f "$4"
-        if [ -s pid ]; then printf '%s\n' "$1 known"; else printf '%s\n' "$1 failed"; fi
-        exit 0
-    fi
-    exec >/dev/null
-    watcher=
-    if [ "$3" != - ]; then
-        setsid sh -c 'eval "$1"' anyon-watch "$text" watch "$2" "$3" </dev/null &
-        watcher=$!
-    fi
-    input=/dev/null
-    [ ! -e stdin ] || input=stdin
-    (
-        trap - PIPE
-        [ ! -e reason ] || exit 143 # who ended it was quicker than its start
-        umask "$6"
-        { printf 300 >/proc/self/oom_score_adj; } 2>/dev/null
-        if [ "$4" != - ]; then
-            . "$4"
-            rm -f "$4"
-        fi
-        export ANYON_PROCESS="$2"
-        . ./command
-        exec "$@"
-    ) <"$input" >>stdout 2>>stderr
-    code=$?
-    if [ -n "$watcher" ]; then
-        reason=
-        [ ! -e reason ] || read -r reason <reason
-        # If it is at work it may not be done with what the program left behind.
-        [ "$reason" = timeout ] || kill -KILL "-$watcher" "$watcher"
-    fi
-    while [ -d "$runs/$2" ] && [ ! -e exit ]; do
-        reason=$ended
-        [ ! -e reason ] || read -r reason <reason
-        printf '%s %s\n' "$code" "$reason" >exit.new && mv exit.new exit && break
-        sleep 1
-    done
-}
-
 case $mode in
-launch) launch ;;
-wrap) wrap "$@" ;;
+launch) wrapper=$1 && launch ;;
 watch) sleep "$2" && end_process "$1" 50 timeout ;;
 esac

@@ -23,8 +23,10 @@ from anyon.domain.ids import ProjectId
 from anyon.domain.layout import SECRETS
 from anyon.engines.engine import Channel, Command, Engine, Stream
 
-PROGRAM = resources.files("anyon.processes").joinpath("launcher.sh").read_text("utf-8")
-"""What the shell inside runs."""
+_TEXTS = resources.files("anyon.processes")
+PROGRAM = _TEXTS.joinpath("launcher.sh").read_text("utf-8")
+WRAPPER = _TEXTS.joinpath("wrapper.sh").read_text("utf-8")
+"""What the shells inside run."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Launcher:
         Raises what ``engine.open`` raises, MissingError (``container_tool_missing``) when the
         image lacks a tool, EngineFailedError (``launcher_failed``) when the shell does not come up.
         """
-        argv = ["sh", "-c", 'eval "$1"', "anyon-launcher", PROGRAM, "launch"]
+        argv = ["sh", "-c", 'eval "$1"', "anyon-launcher", PROGRAM, "launch", WRAPPER]
         launcher = cls(await engine.open(project, Command(argv=argv)))
         try:
             await launcher._greet()
