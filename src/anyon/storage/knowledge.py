@@ -112,6 +112,10 @@ class Knowledge:
         """Return a pack's id and size."""
         return self._packs[number]
 
+    def small_packs(self, below_bytes: int) -> frozenset[int]:
+        """Return the numbers of the packs that are smaller than that."""
+        return frozenset(n for n, (_, size) in self._packs.items() if size < below_bytes)
+
     def next_number(self) -> int:
         """Return the number that the next new pack gets."""
         return max(self._packs, default=0) + 1
@@ -163,7 +167,7 @@ class Knowledge:
                 "INSERT OR REPLACE INTO packs VALUES (?,?,?)", (number, pack.id, pack.size_bytes)
             )
             self._db.executemany(
-                "INSERT OR IGNORE INTO chunks VALUES (?,?)",
+                "INSERT OR REPLACE INTO chunks VALUES (?,?)",
                 ((chunk, number) for chunk in pack.chunk_ids()),
             )
             self._packs[number] = (pack.id, pack.size_bytes)

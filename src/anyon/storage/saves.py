@@ -19,9 +19,11 @@ from anyon.storage.exclusions import Rules
 from anyon.storage.knowledge import FolderFacts, Knowledge
 from anyon.storage.records import Checkpoint, Head, Root, new_checkpoint_id
 from anyon.storage.scans import Report, Scan
-from anyon.storage.uploads import Stop, Uploads
+from anyon.storage.uploads import SMALL_PACK_BYTES, Stop, Uploads
 
 PRECOPY_ROUNDS = 3
+MAX_SMALL_PACKS = 64
+"""Beyond it, what lies in small packs is written anew into few: many small saves made them."""
 PRECOPY_ENOUGH_BYTES = 16 << 20
 
 
@@ -72,6 +74,7 @@ class Save:
         self._key = archive.keys.current(archive.project)
         self._report = Report()
         self._pause = 0.0
+        self._worn: frozenset[int] = frozenset()
 
     def run(self) -> Saved:
         """Take the checkpoint and return it once it is durable."""
@@ -81,11 +84,13 @@ class Save:
         head, generation = self._archive.head()
         self._check_owner(head)
         parent = self._basis(head)
+        small = self._knowledge.small_packs(SMALL_PACK_BYTES)
+        self._worn = small if len(small) > MAX_SMALL_PACKS else frozenset()
         uploads = Uploads(
             self._archive.store,
             self._archive.places,
             self._key,
-            known=self._knowledge.pack_of,
+            known=self._pack_of,
             first_number=self._knowledge.next_number(),
             workers=self._wish.workers,
         )
@@ -106,6 +111,10 @@ class Save:
         return Saved(
             checkpoint=checkpoint, is_new=is_new, report=self._report, pause_seconds=self._pause
         )
+
+    def _pack_of(self, chunk: bytes) -> int | None:
+        number = self._knowledge.pack_of(chunk)
+        return None if number in self._worn else number
 
     def _check_owner(self, head: Head | None) -> None:
         if head is not None and head.epoch > self._wish.epoch:
@@ -131,7 +140,9 @@ class Save:
         return parent
 
     def _capture(self, uploads: Uploads) -> _State:
-        state = _State(dict(self._knowledge.folders), {})
+        # A directory with a part in a worn pack is read anew, as if it had changed.
+        known = {k: f for k, f in self._knowledge.folders.items() if not f.packs & self._worn}
+        state = _State(known, {})
         if self._wish.freeze is None:
             return self._round(uploads, state, self._read(uploads, state))
         for _ in range(PRECOPY_ROUNDS):

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from blake3 import blake3
+
 from anyon.domain.errors import InvalidInputError
 from anyon.storage import contents
 from anyon.storage.exclusions import Rules
@@ -35,7 +37,6 @@ MAX_ENTRIES = 5_000_000
 _SETTLING_ROUNDS = 20
 _LOOKS = struct.Struct("<IIIqqqQQ")
 _OWN = struct.Struct("<IIIqqQ")
-_GIT = {"HEAD", "objects", "refs"}
 _GIT_FOLDERS = {"info", "logs", "modules", "refs", "reftable", "worktrees"}
 _GIT_LOCK = re.compile(r"(index|config|packed-refs|shallow|[A-Z_]*HEAD)\.lock")
 
@@ -185,14 +186,14 @@ class Scan:
                 self._note(folder, "", folder.lost)
             return
         listing = self._listing(folder, fd)
-        if folder not in self._prepared and {name for name, _ in listing} >= _GIT:
-            self._prepared.add(folder)
-            self._all.append(folder)  # before its refs: parents stand before their children
-            folder.git = folder.git or "git"
-            self._waiting += [folder, self._child(folder, "refs")]
-            return
         if folder not in self._prepared:
-            self._all.append(folder)
+            self._all.append(folder)  # before its refs: parents stand before their children
+            names = [name for name, _ in listing]
+            if "HEAD" in names and "objects" in names and "refs" in names:
+                self._prepared.add(folder)
+                folder.git = folder.git or "git"
+                self._waiting += [folder, self._child(folder, "refs")]
+                return
         self._own(folder, fd)
         for _ in range(_SETTLING_ROUNDS):
             is_whole = self._take(folder, fd, listing)
@@ -207,12 +208,12 @@ class Scan:
         self._descend(folder, listing)
 
     def _listing(self, folder: _Visited, fd: int) -> list[tuple[str, os.stat_result]]:
-        rules = folder.rules
+        rules, git = folder.rules, folder.git
         found = []
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name
-                if folder.git and self._is_passing(folder, name):
+                if git and self._is_passing(folder, name):
                     continue
                 if rules is not None and rules.excludes(name):
                     continue
@@ -225,7 +226,7 @@ class Scan:
             raise InvalidInputError(
                 f"there are more than {MAX_ENTRIES} files", code="tree_too_large"
             )
-        found.sort(key=_first)
+        found.sort()  # by name: no name comes twice
         return found
 
     def _own(self, folder: _Visited, fd: int) -> None:
@@ -242,14 +243,16 @@ class Scan:
 
     def _take(self, folder: _Visited, fd: int, listing: list[tuple[str, os.stat_result]]) -> bool:
         """Capture the files of *folder*; say whether all of them were still there."""
-        looks = hashlib.blake2b(b"".join([_packed(st) + os.fsencode(n) for n, st in listing]))
-        is_young = any(st.st_ctime_ns >= self._young for _, st in listing)
+        looks = blake3(
+            b"".join([_packed(s) + n.encode("utf-8", "surrogateescape") + b"/" for n, s in listing])
+        ).digest()
         before = self._known.get(folder.key)
-        if before is not None and before.looks == looks.digest():
+        if before is not None and before.looks == looks:
             folder.looks, folder.entries = before.looks, None
             folder.files, folder.bytes, folder.skipped = before.files, before.bytes, before.skipped
             return True
-        folder.looks = b"" if is_young else looks.digest()
+        is_young = any(st.st_ctime_ns >= self._young for _, st in listing)
+        folder.looks = b"" if is_young else looks
         return self._read(folder, fd, listing)
 
     def _read(self, folder: _Visited, fd: int, listing: list[tuple[str, os.stat_result]]) -> bool:
@@ -366,7 +369,3 @@ def _packed(st: os.stat_result) -> bytes:
         st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, st.st_ctime_ns,
         st.st_ino, st.st_nlink,
     )  # fmt: skip
-
-
-def _first(pair: tuple[str, os.stat_result]) -> str:
-    return pair[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from anyon.domain.errors import ConflictError, InvalidInputError, MissingError, NotFoundError
+from anyon.storage import saves
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
@@ -454,6 +455,28 @@ async def test_garbage_collection(
     assert (await checkpoints.verify(PROJECT, read_data=True)).is_whole
     (tree / "big").write_bytes(os.urandom(50_000))
     await checkpoints.save(PROJECT, {"workspace": tree})
+    await checkpoints.restore(PROJECT, None, {"workspace": tmp_path / "back"})
+    assert describe(tmp_path / "back") == describe(tree)
+
+
+async def test_small_packs_are_joined(
+    checkpoints: Checkpoints,
+    store: MemoryStore,
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many small saves there were, the latest needs few packs, and is whole."""
+    monkeypatch.setattr(saves, "MAX_SMALL_PACKS", 5)
+    most = 0
+    for turn in range(30):
+        (tree / f"a/b/new-{turn}").write_text(f"{turn}")
+        (tree / f"own-{turn}").mkdir()
+        (tree / f"own-{turn}/file").write_text(f"own {turn}")
+        saved = await checkpoints.save(PROJECT, {"workspace": tree})
+        most = max(most, len(saved.checkpoint.packs))
+    assert 3 < most <= 7
+    assert (await checkpoints.verify(PROJECT, read_data=True)).is_whole
     await checkpoints.restore(PROJECT, None, {"workspace": tmp_path / "back"})
     assert describe(tmp_path / "back") == describe(tree)
 
