@@ -89,6 +89,7 @@ async def _everything(trial: Trial) -> None:
     await repository.prepare_imported()
     await repository.branches()
     await repository.current_branch()
+    await repository.prepare_spare("main")
     attempt = await trial.attempt()
     await trial.write(f"{attempt.path}/a.txt", b"one\n2\nthree\n")
     await repository.diff(attempt.path, base="main")

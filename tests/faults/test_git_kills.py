@@ -9,8 +9,10 @@ import pytest
 
 from anyon.domain.errors import AnyonError, ConflictError, MissingError
 from anyon.domain.ids import ProjectId, new_id
+from anyon.git.repository import Begun
 from anyon.testing.git_faults import Killer, was_killed
 from anyon.testing.git_sandboxes import SandboxedCommands
+from anyon.testing.git_spares import begin, check_whole
 from anyon.testing.git_trials import Attempt, Trial
 
 _FILES = 3
@@ -171,6 +173,60 @@ async def test_a_killed_start_is_repeated(sandbox: SandboxedCommands) -> None:
         assert await trial.inside(f"cd {path}; git status --porcelain; git branch --show") == (
             "t/two\n"
         )
+
+
+async def test_a_killed_making_of_a_spare_is_repeated(sandbox: SandboxedCommands) -> None:
+    """Wherever it was killed, no half-made spare is ever taken, and the next one is whole."""
+    start = await _prepared(sandbox)
+    await _ready_to_merge(start)
+
+    async def prepare(trial: Trial) -> object:
+        await trial.repository.prepare_spare("main")
+        return None
+
+    points = 0
+    async for trial in _killed_everywhere(
+        sandbox, start, prepare, moments=("before", "while writing")
+    ):
+        points += 1
+        if points % 2:
+            await prepare(trial)
+        await check_whole(trial, await begin(trial, "t/two"), "t/two")
+        await prepare(trial)
+        assert await trial.inside("ls -A .worktrees | grep -c spare") == "1\n"
+        await check_whole(trial, await begin(trial, "t/three"), "t/three")
+
+
+@pytest.mark.parametrize("is_stale", [False, True])
+async def test_a_killed_taking_of_a_spare_is_repeated(
+    sandbox: SandboxedCommands, *, is_stale: bool
+) -> None:
+    """A kill between any two steps leaves an attempt that a repeat makes whole, on its own commit."""
+    start = await _prepared(sandbox)
+    await _ready_to_merge(start)
+    await start.repository.prepare_spare("main")
+    if is_stale:
+        await start.inside("git commit -qam mine")
+    base = await start.repository.head()
+    for name in ("mv", "rm"):  # steps that are no git: counted with them
+        shim = sandbox.home(start.project) / "shim" / name
+        git = sandbox.home(start.project) / "shim" / "git"
+        shim.write_text(git.read_text().replace("/usr/bin/git", f"/usr/bin/{name}"))
+        shim.chmod(0o755)
+    attempt = new_id()
+
+    async def add(trial: Trial) -> object:
+        return await trial.repository.add_worktree(attempt, branch="t/two", base="main")
+
+    points = 0
+    async for trial in _killed_everywhere(sandbox, start, add, moments=("after",)):
+        points += 1
+        path = await add(trial)
+        assert await trial.repository.head(path) == base
+        await check_whole(trial, Begun(path=path, head=base, base="main"), "t/two")
+        await trial.repository.prepare_spare("main")
+        await check_whole(trial, await begin(trial, "t/three"), "t/three")
+    assert points >= (7 if is_stale else 4)
 
 
 async def test_a_killed_removal_loses_nothing(sandbox: SandboxedCommands) -> None:

@@ -42,6 +42,7 @@ class Refusal(IntEnum):
     UNRELATED = 84
     COMMIT_UNKNOWN = 85
     REBASE_STUCK = 86
+    HEAD_MOVED = 87
 
 
 _ERRORS: dict[Refusal, tuple[type[AnyonError], str, str, str]] = {
@@ -120,6 +121,12 @@ _ERRORS: dict[Refusal, tuple[type[AnyonError], str, str, str]] = {
         "unrelated_histories",
         "the branches have no common history",
         "",
+    ),
+    Refusal.HEAD_MOVED: (
+        ConflictError,
+        "head_moved",
+        "the workspace has another branch checked out by now",
+        "Try again.",
     ),
     Refusal.REBASE_STUCK: (
         ConflictError,

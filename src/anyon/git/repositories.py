@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 from anyon.domain.ids import AttemptId, ProjectId
 from anyon.domain.layout import WORKSPACE
-from anyon.git import branches, commits, diffs, merges, origins, rebases, saves, worktrees
+from anyon.git import branches, commits, diffs, merges, origins, rebases, saves, spares, worktrees
 from anyon.git.commands import Commands, Runs
-from anyon.git.repository import Branch, BranchStatus, FileDiff, SavedWork
+from anyon.git.repository import Begun, Branch, BranchStatus, FileDiff, SavedWork
 
 
 class GitRepositories:
@@ -70,6 +70,29 @@ class GitRepository:
         return await worktrees.add_worktree(
             self._commands, attempt, branch=branch, base=base, copy_files=copy_files
         )
+
+    async def begin_worktree(
+        self,
+        attempt: AttemptId,
+        *,
+        branch: str,
+        base: str,
+        is_current: bool = False,
+        copy_files: Sequence[str] = (),
+    ) -> Begun:
+        """Make a branch and its worktree, and tell what it began with."""
+        return await worktrees.begin_worktree(
+            self._commands,
+            attempt,
+            branch=branch,
+            base=base,
+            is_current=is_current,
+            copy_files=copy_files,
+        )
+
+    async def prepare_spare(self, base: str) -> None:
+        """Make a worktree ahead of need."""
+        await spares.prepare_spare(self._commands, base)
 
     async def remove_worktree(
         self, attempt: AttemptId, worktree: PurePosixPath, *, branch: str, target: str

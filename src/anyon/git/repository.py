@@ -78,6 +78,15 @@ class SavedWork:
     saved_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An attempt's worktree: where it is, the commit it is at, and the branch it began from."""
+
+    path: PurePosixPath
+    head: str
+    base: str
+
+
 class Repository(Protocol):
     """One project's repository; needs its container RUNNING."""
 
@@ -128,6 +137,31 @@ class Repository(Protocol):
         (``branch_unknown``) for an unknown base; ConflictError (``branch_exists``) if the branch is
         another's.
         ``copy_files`` are relative globs copied from the workspace where they exist.
+        """
+        ...
+
+    async def begin_worktree(
+        self,
+        attempt: AttemptId,
+        *,
+        branch: str,
+        base: str,
+        is_current: bool = False,
+        copy_files: Sequence[str] = (),
+    ) -> Begun:
+        """Do what ``add_worktree`` does, in the same single step, and tell more of it.
+
+        ``is_current`` says that *base* is only the caller's belief of what the workspace has
+        checked out: where that is another by now, the worktree begins there, and ``base`` says so.
+        """
+        ...
+
+    async def prepare_spare(self, base: str) -> None:
+        """Make a worktree at *base* ahead of need, which the next attempt takes in no time.
+
+        One a project, on no branch; nobody waits for its making. It holds nobody's work: one that
+        is no longer as it was made is never given to an attempt, but made anew here. Harmless to
+        repeat, to cut off and to leave out. NotFoundError (``branch_unknown``).
         """
         ...
 

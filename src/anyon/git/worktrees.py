@@ -4,21 +4,38 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from anyon.domain import layout
+from anyon.domain.errors import ConflictError
 from anyon.domain.ids import AttemptId
+from anyon.git.branches import current_branch
 from anyon.git.commands import Commands
 from anyon.git.names import check_attempt, check_branch, check_copy_patterns, check_ref
+from anyon.git.repository import Begun
+from anyon.git.spares import SPARE
 
 # refs/anyon/attempts/<id> (the commit an attempt began at) says whose a branch is: a repeat goes
 # on with its own, and never takes another's. The mark ``anyon-ready`` is written last: a worktree
 # without it was never handed out, so it is half made and is made again.
-_ADD = r"""
-path=$1 branch=$2 base=$3 attempt=$4
-shift 4
-admin=.git/worktrees/${path##*/}
-if [ -e "$admin/anyon-ready" ] && [ -e "$path/.git" ]; then exit 0; fi
+_ADD = (
+    SPARE
+    + r"""
+path=$1 branch=$2 base=$3 is_current=$4 attempt=$5
+shift 5
+admin=.git/worktrees/${path##*/} begun=refs/anyon/attempts/$attempt
+if [ -e "$admin/anyon-ready" ] && [ -e "$path/.git" ]; then
+  exec git --git-dir="$admin" rev-parse -q --verify HEAD
+fi
+if [ "$is_current" = 1 ]; then
+  at=
+  read -r at <.git/HEAD || :
+  [ "$at" = "ref: refs/heads/$base" ] || [ "$at" = "$base" ] || exit "$HEAD_MOVED"
+fi
 if [ -e "$path" ] || [ -e "$admin" ]; then rm -rf -- "$path" "$admin"; fi
-begun=refs/anyon/attempts/$attempt
-if ! git rev-parse -q --verify "$begun" >/dev/null; then
+tip=
+if find_spare && printf 'verify %s %s\ncreate %s %s\ncreate %s %s\n' \
+  "refs/heads/$base" "$oid" "$begun" "$oid" "refs/heads/$branch" "$oid" |
+  git update-ref --stdin 2>/dev/null; then
+  tip=$oid
+elif ! git rev-parse -q --verify "$begun" >/dev/null; then
   start=$(resolve "$base") || exit "$BRANCH_UNKNOWN"
   if has "refs/heads/$branch"; then exit "$BRANCH_EXISTS"; fi
   printf 'create %s %s\n' "$begun" "$start" "refs/heads/$branch" "$start" |
@@ -33,7 +50,11 @@ if ! git rev-parse -q --verify "$begun" >/dev/null; then
 elif ! has "refs/heads/$branch"; then
   git update-ref "refs/heads/$branch" "$begun" ''
 fi
-git worktree add -q --lock --reason anyon -- "$path" "$branch"
+[ -n "$tip" ] || tip=$(git rev-parse -q --verify "refs/heads/$branch^{commit}")
+if [ -z "$oid" ] || ! bring_spare "$tip" || ! take_spare; then
+  rm -rf -- "$path" "$admin"
+  git worktree add -q --lock --reason anyon -- "$path" "$branch"
+fi
 IFS=
 for pattern; do
   for file in $pattern; do
@@ -45,7 +66,37 @@ for pattern; do
   done
 done
 : >"$admin/anyon-ready"
+printf '%s\n' "$tip"
 """
+)
+
+
+async def begin_worktree(
+    commands: Commands,
+    attempt: AttemptId,
+    *,
+    branch: str,
+    base: str,
+    is_current: bool,
+    copy_files: Sequence[str],
+) -> Begun:
+    """Make *branch* from *base* and its worktree; a half-made one is made again."""
+    check_attempt(attempt)
+    path = layout.worktree(attempt, check_branch(branch))
+    patterns = check_copy_patterns(copy_files)
+
+    async def begun(base: str, flag: str) -> Begun:
+        arguments = (str(path), branch, check_ref(base), flag, attempt, *patterns)
+        async with commands.writing:
+            answer = await commands.write(_ADD, *arguments, worktree=path)
+        return Begun(path=path, head=answer.text, base=base)
+
+    try:
+        return await begun(base, "1" if is_current else "0")
+    except ConflictError as error:
+        if not is_current or error.code != "head_moved":
+            raise
+    return await begun(await current_branch(commands), "0")
 
 
 async def add_worktree(
@@ -56,11 +107,8 @@ async def add_worktree(
     base: str,
     copy_files: Sequence[str],
 ) -> PurePosixPath:
-    """Make *branch* from *base* and its worktree; a half-made one is made again."""
-    check_attempt(attempt)
-    path = layout.worktree(attempt, check_branch(branch))
-    patterns = check_copy_patterns(copy_files)
-    arguments = (str(path), branch, check_ref(base), attempt, *patterns)
-    async with commands.writing:
-        await commands.write(_ADD, *arguments, worktree=path)
-    return path
+    """Make *branch* from *base* and its worktree, and return its path."""
+    begun = await begin_worktree(
+        commands, attempt, branch=branch, base=base, is_current=False, copy_files=copy_files
+    )
+    return begun.path

@@ -10,8 +10,11 @@ The containers need ``sh``, git 2.39 or later and the basic programs of any dist
 from anyon.testing.git_beginnings import BeginningsContract
 from anyon.testing.git_diffs import DiffsContract
 from anyon.testing.git_merges import MergesContract
+from anyon.testing.git_spares import SparesContract
 from anyon.testing.git_worktrees import WorktreesContract
 
 
-class RepositoryContract(BeginningsContract, WorktreesContract, DiffsContract, MergesContract):
+class RepositoryContract(
+    BeginningsContract, WorktreesContract, SparesContract, DiffsContract, MergesContract
+):
     """All promises of ``git.repository.Repository``."""

@@ -1,0 +1,74 @@
+"""A spare worktree, made ahead: an attempt takes it by two renames instead of writing every file.
+
+There is at most one in a project, ``.worktrees/anyon-spare``, on no branch and locked. The mark
+``anyon-spare`` in its administrative directory is written last and removed first: one without it
+is nobody's and may be deleted. It is only taken when git finds it as it was made, so what a
+program did to it on its way through the workspace is never an attempt's beginning.
+"""
+
+from anyon.git.commands import Commands
+from anyon.git.names import check_ref
+
+# Where git keeps something of a worktree that is decided at its making, it is made when needed.
+SPARE = r"""
+spare=/workspace/.worktrees/anyon-spare spared=.git/worktrees/anyon-spare
+in_spare() { git -C "$spare" -c safe.directory="$spare" "$@"; }
+may_spare() {
+  [ ! -e .git/reftable ] && [ ! -e .git/config.worktree ] && [ ! -e .git/info/sparse-checkout ] &&
+    [ ! -L .worktrees ]
+}
+is_clean() {  # sets $oid to its commit
+  state=$(in_spare status --porcelain=v2 --branch --ignored --untracked-files=normal) || return 1
+  oid=${state#\# branch.oid } oid=${oid%%
+*}
+  [ "$state" = "# branch.oid $oid
+# branch.head (detached)" ]
+}
+find_spare() {  # sets $oid; one that is not as it was made is given up
+  oid=
+  [ -e "$spared/anyon-spare" ] && may_spare || return 1
+  if [ -d "$spare" ] && [ ! -L "$spare" ] && [ -f "$spare/.git" ] && is_clean; then return; fi
+  rm -f -- "$spared/anyon-spare"
+  oid=
+  return 1
+}
+bring_spare() {  # to commit $1; attributes decide how files are written, so they must be the same
+  if [ "$oid" = "$1" ]; then return; fi
+  git diff --quiet --no-ext-diff "$oid" "$1" -- ':(glob)**/.gitattributes' || return 1
+  rm -f -- "$spared/anyon-spare"
+  in_spare reset -q --hard "$1" && is_clean && [ "$oid" = "$1" ]
+}
+take_spare() {  # as the worktree $path of $branch; until its mark anyon-ready it is half made
+  mv -- "$spared" "$admin" && mv -- "$spare" "$path" &&
+    printf '%s\n' "$path/.git" >"$admin/gitdir" &&
+    printf 'gitdir: %s\n' "/workspace/$admin" >"$path/.git" &&
+    printf 'ref: refs/heads/%s\n' "$branch" >"$admin/HEAD"
+}
+"""
+# The files are written without the repository's lock: nobody waits for a spare. Its own lock
+# keeps a maker that outlived its server apart from the next.
+_PREPARE = (
+    SPARE
+    + r"""
+command -v flock >/dev/null && may_spare || exit 0
+exec 8>>.git/anyon-spare.lock
+flock -n 8 || exit 0
+commit=$(resolve "$1") || exit "$BRANCH_UNKNOWN"
+if [ -e "$spared/anyon-spare" ] && [ -f "$spare/.git" ] &&
+  [ "$(git --git-dir="$spared" rev-parse -q --verify HEAD)" = "$commit" ]; then exit 0; fi
+rm -f -- "$spared/anyon-spare"
+exec 9>&-
+rm -rf -- "$spare" "$spared"
+git worktree add -q --detach --lock --reason anyon -- "$spare" "$commit" >&2 || {
+  code=$?
+  rm -rf -- "$spare" "$spared"
+  exit "$code"
+}
+: >"$spared/anyon-spare"
+"""
+)
+
+
+async def prepare_spare(commands: Commands, base: str) -> None:
+    """Have a spare worktree at *base*, where the container can keep one safely."""
+    await commands.write(_PREPARE, check_ref(base))
