@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def _deep(top: Path, depth: int) -> None:
 
 
 def test_deep_trees_are_deleted(tmp_path: Path) -> None:
-    """A tree too deep for the library's own way (the control) is deleted."""
+    """A tree too deep for the library's own way (the control, where that is still so) is deleted."""
     top = tmp_path / "deep"
     _deep(top, 1500)
-    with pytest.raises((RecursionError, OSError)):
-        shutil.rmtree(top)
+    if sys.version_info < (3, 13):
+        with pytest.raises((RecursionError, OSError)):
+            shutil.rmtree(top)
     trees.delete(top)
     assert not top.exists()
 

@@ -127,6 +127,7 @@ _SIGNS = (
     ("disk is full", "disk_full", "Free some space on the disk that holds Anyon's home."),
     ("no space left", "disk_full", "Free some space on the disk that holds the database."),
     ("database is locked", "database_busy", "Another program holds the database; try again."),
+    ("lock timeout", "database_busy", "Another server holds the database; try again."),
     ("malformed", "database_corrupt", "Restore the database from a backup."),
     ("not a database", "database_corrupt", "Restore the database from a backup."),
     ("connection", "database_unavailable", "Check that the database server runs; try again."),

@@ -131,8 +131,7 @@ class Runs:
 
     async def _carry(self, run: Run) -> None:
         try:
-            project = await self._db.read(project_rows.find, run.process.project_id)
-            while project is not None and not await self._tried(run, project):
+            while not await self._tried(run):
                 await self._clock.sleep(PAUSE)
         finally:
             self._runs.pop(run.process.id, None)
@@ -142,9 +141,16 @@ class Runs:
                 if held is not None:
                     await held.aclose()
 
-    async def _tried(self, run: Run, project: Project) -> bool:
+    async def _tried(self, run: Run) -> bool:
         """Carry the process to its conclusion; False when that has to be tried again."""
         process = run.process
+        try:
+            project = await self._db.read(project_rows.find, process.project_id)
+        except AnyonError as error:
+            log.warning("process.not_looked_up", process=process.id, error=str(error))
+            return False
+        if project is None:
+            return True
         try:
             async with self._awake(run, project):
                 end = await self._run(run, project)
