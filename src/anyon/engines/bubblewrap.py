@@ -32,7 +32,7 @@ from anyon.engines.engine import (
     Stream,
 )
 from anyon.engines.sandbox_ends import KILLED, Meter, end
-from anyon.engines.sandbox_plans import environment
+from anyon.engines.sandbox_plans import environment, machine_environment
 from anyon.engines.sandbox_processes import Identity
 from anyon.engines.sandbox_roots import RootKind, find_kind, make_plan
 from anyon.engines.sandbox_streams import opened
@@ -67,6 +67,7 @@ class BubblewrapEngine:
         self._finding = asyncio.Lock()
         self._found: tuple[sandboxes.Tools, RootKind] | None = None
         self._meter = Meter()
+        self._machine = machine_environment(os.path.isfile)
 
     @property
     def name(self) -> str:
@@ -179,7 +180,12 @@ class BubblewrapEngine:
         if state_of(record) is ContainerState.FROZEN:
             raise ConflictError(f"container project-{project} is frozen", code="frozen")
         assert record.first is not None
-        env = environment(record.spec.env, command.env, terminal=command.terminal is not None)
+        env = environment(
+            record.spec.env,
+            command.env,
+            terminal=command.terminal is not None,
+            machine=self._machine,
+        )
         joins = () if record.group is None else record.group.joins
         return await opened(
             asyncio.to_thread(translated, sandboxes.enter, tools, record.first, joins, command, env)

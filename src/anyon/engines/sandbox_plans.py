@@ -5,7 +5,7 @@ not on the lists below is not shown: directories at the root that no distributio
 sockets, the state of other services.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -146,14 +146,44 @@ def bubblewrap_arguments(plan: SandboxPlan) -> Sequence[str]:
     return [*found, "--chdir", "/"]
 
 
+_CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora and its kin
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+)
+_NPM_SETTINGS = ("/usr/etc/npmrc", "/usr/local/etc/npmrc", "/etc/npmrc")
+
+
+def machine_environment(is_file: Callable[[str], bool]) -> Mapping[str, str]:
+    """Return the variables by which programs trust whom this machine trusts, and ask whom it asks.
+
+    Node, pip and requests bring certificate authorities of their own, so that a company's proxy
+    is a stranger to them. And npm looks for its machine-wide settings, the registry among them,
+    below its prefix, which in a sandbox is the home.
+    """
+    found = {}
+    for bundle in filter(is_file, _CERTIFICATES):
+        found = dict.fromkeys(("NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE"), bundle)
+        break
+    for settings in filter(is_file, _NPM_SETTINGS):
+        found["NPM_CONFIG_GLOBALCONFIG"] = settings
+        break
+    return found
+
+
 def environment(
-    container: Mapping[str, str], command: Mapping[str, str], *, terminal: bool
+    container: Mapping[str, str],
+    command: Mapping[str, str],
+    *,
+    terminal: bool,
+    machine: Mapping[str, str],
 ) -> Mapping[str, str]:
     """Return a program's whole environment: nothing of the server's own is in it.
 
-    Npm installs into the home, as in Anyon's images: without root its own place is not writable.
+    *machine* is what ``machine_environment`` found. Npm installs into the home, as in Anyon's
+    images: without root its own place is not writable.
     """
-    found = {"PATH": PATH, "HOME": str(HOME), "LANG": "C.UTF-8"}
+    found = {"PATH": PATH, "HOME": str(HOME), "LANG": "C.UTF-8", **machine}
     found["NPM_CONFIG_PREFIX"] = f"{HOME}/.local"
     if terminal:
         found["TERM"] = "xterm-256color"

@@ -12,6 +12,7 @@ from anyon.engines.sandbox_plans import (
     environment,
     hidden_entries,
     keeper,
+    machine_environment,
     split_environment,
 )
 
@@ -66,17 +67,32 @@ def test_namespaces_and_powers():
 
 def test_environment_is_built_from_nothing():
     """The command's wins over the container's over the defaults; a terminal has a type."""
-    env = environment({"A": "1", "B": "1", "PATH": "/x"}, {"B": "2"}, terminal=True)
+    machine = {"A": "0", "PIP_CERT": "/bundle"}
+    container = {"A": "1", "B": "1", "PATH": "/x"}
+    env = environment(container, {"B": "2"}, terminal=True, machine=machine)
     assert env == {
         "PATH": "/x",
         "HOME": str(HOME),
         "LANG": "C.UTF-8",
         "NPM_CONFIG_PREFIX": f"{HOME}/.local",
+        "PIP_CERT": "/bundle",
         "TERM": "xterm-256color",
         "A": "1",
         "B": "2",
     }
-    assert "TERM" not in environment({}, {}, terminal=False)
+    assert "TERM" not in environment({}, {}, terminal=False, machine={})
+
+
+def test_programs_inside_trust_whom_the_machine_trusts():
+    """Of the known places the first that is there is named, for each program; else none is."""
+    there = {"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/npmrc"}
+    assert machine_environment(there.__contains__) == {
+        "NODE_EXTRA_CA_CERTS": "/etc/pki/tls/certs/ca-bundle.crt",
+        "PIP_CERT": "/etc/pki/tls/certs/ca-bundle.crt",
+        "REQUESTS_CA_BUNDLE": "/etc/pki/tls/certs/ca-bundle.crt",
+        "NPM_CONFIG_GLOBALCONFIG": "/etc/npmrc",
+    }
+    assert machine_environment(lambda _: False) == {}
 
 
 def test_what_would_change_the_hosts_programs_is_kept_from_them():
