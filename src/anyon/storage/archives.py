@@ -15,6 +15,8 @@ from anyon.storage.objects import (
 )
 from anyon.storage.records import Checkpoint, Head, Places
 
+_READERS = 8
+
 
 class OwnershipLostError(ConflictError):
     """Another server owns the project now; this one must stop writing it."""
@@ -63,6 +65,18 @@ class Archive:
             raise NotFoundError(f"the checkpoint {checkpoint_id} is another's")
         return found
 
+    def checkpoints(
+        self, checkpoint_ids: Iterable[str], check: Callable[[], None] = lambda: None
+    ) -> list[Checkpoint]:
+        """Return checkpoints in the order of their ids as given, several being read at a time."""
+
+        def one(checkpoint_id: str) -> Checkpoint:
+            check()
+            return self.checkpoint(checkpoint_id)
+
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="anyon-record") as pool:
+            return list(pool.map(one, checkpoint_ids))
+
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a new checkpoint; what it needs must be in the store already."""
         data = records.encode(self.keys.current(self.project), "checkpoint", checkpoint)
@@ -83,5 +97,5 @@ class Archive:
             place = self.places.pack(pack_id)
             return packs.read_index(self.store, place, pack_id, self.keys, self.project)
 
-        with ThreadPoolExecutor(8, thread_name_prefix="anyon-index") as pool:
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="anyon-index") as pool:
             yield from pool.map(one, pack_ids)

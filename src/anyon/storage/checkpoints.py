@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from anyon.storage.archives import Archive
 from anyon.storage.collection import Collected
 from anyon.storage.exclusions import DEFAULTS, parse
 from anyon.storage.keys import Keys, PlainKeys
-from anyon.storage.knowledge import Knowledge
+from anyon.storage.knowledge import Knowledge, KnowledgeDamagedError
 from anyon.storage.objects import ObjectStore
 from anyon.storage.owners import Claim
 from anyon.storage.readings import Difference, Reading, differences
@@ -109,11 +109,13 @@ class Checkpoints:
 
         def work(stop: Stop) -> Saved:
             archive = self._archive(project)
-            knowledge = Knowledge(self._cache / f"{project.replace('/', '--')}.db")
             try:
+                with closing(self._knowledge(project)) as knowledge:
+                    return Save(archive, knowledge, wish, stop).run()
+            except KnowledgeDamagedError:
+                self._forget(project)
+            with closing(self._knowledge(project)) as knowledge:
                 return Save(archive, knowledge, wish, stop).run()
-            finally:
-                knowledge.close()
 
         async with self._lock(project):
             return await self._run(work)
@@ -134,19 +136,15 @@ class Checkpoints:
         """Return one checkpoint, or raise NotFoundError."""
         return await self._run(lambda _: self._archive(project).checkpoint(checkpoint_id))
 
-    async def list(self, project: str) -> list[Checkpoint]:
-        """Return all confirmed checkpoints, newest first."""
+    async def list(self, project: str, *, limit: int = 100) -> list[Checkpoint]:
+        """Return the newest confirmed checkpoints, newest first."""
 
         def work(stop: Stop) -> list[Checkpoint]:
             archive = self._archive(project)
             head, _ = archive.head()
             newest = (head.checkpoint or "") if head is not None else ""
-            found = []
-            for checkpoint_id, _ in archive.checkpoint_ids():
-                stop.check()
-                if checkpoint_id <= newest:  # later ones were written and never confirmed
-                    found.append(archive.checkpoint(checkpoint_id))
-            return found[::-1]
+            ids = [c for c, _ in archive.checkpoint_ids() if c <= newest]  # later: unconfirmed
+            return archive.checkpoints(ids[::-1][:limit], stop.check)
 
         return await self._run(work)
 
@@ -281,8 +279,16 @@ class Checkpoints:
             return len(infos)
 
         async with self._lock(project):
-            (self._cache / f"{project.replace('/', '--')}.db").unlink(missing_ok=True)
+            self._forget(project)
             return await self._run(work)
+
+    def _knowledge(self, project: str) -> Knowledge:
+        return Knowledge(self._cache / f"{project.replace('/', '--')}.db")
+
+    def _forget(self, project: str) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            name = f"{project.replace('/', '--')}.db{suffix}"
+            (self._cache / name).unlink(missing_ok=True)
 
     def _archive(self, project: str) -> Archive:
         return Archive(self._store, self._keys, project)

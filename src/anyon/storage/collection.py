@@ -48,7 +48,7 @@ def collect(
     """Remove what the policy lets go; refuses to delete anything if a record cannot be read."""
     generation = _acquire(archive, now)
     try:
-        head, found = _read_all(archive, epoch)
+        head, found = _read_all(archive, epoch, stop)
         wanted = _wanted(head, found, policy, now=now, grace=grace)
         live = {pack for checkpoint in wanted for pack in found[checkpoint][0].packs}
         dropped = found.keys() - wanted
@@ -60,13 +60,11 @@ def collect(
         archive.store.delete(archive.places.collection, if_generation=generation)
 
 
-def _read_all(archive: Archive, epoch: int) -> tuple[str | None, _Found]:
+def _read_all(archive: Archive, epoch: int, stop: Stop) -> tuple[str | None, _Found]:
     """Return the head's checkpoint and all checkpoints; one that cannot be read ends it all."""
     former, _ = archive.head()
-    found = {
-        checkpoint: (archive.checkpoint(checkpoint), at)
-        for checkpoint, at in archive.checkpoint_ids()
-    }
+    written = dict(archive.checkpoint_ids())
+    found = {c.id: (c, written[c.id]) for c in archive.checkpoints(written, stop.check)}
     if former is not None and former.checkpoint not in {None, *found}:
         raise DamagedError(
             f"the list of {archive.project} lacks its head: the store answers wrongly, or the "

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from anyon.domain.errors import AnyonError, UnavailableError
 from anyon.storage.packs import Pack
 
 _SCHEMA = """
@@ -25,6 +26,12 @@ CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, id TEXT UNIQUE, by
 CREATE TABLE IF NOT EXISTS chunks (id BLOB PRIMARY KEY, pack INTEGER NOT NULL) WITHOUT ROWID;
 """
 _VERSION = 1
+
+
+class KnowledgeDamagedError(AnyonError):
+    """The cache cannot be used; begin another."""
+
+    default_code = "checkpoint_cache_damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,7 @@ class Knowledge:
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = file
-        try:
-            self._open()
-        except sqlite3.DatabaseError:  # a damaged cache is worth nothing: begin another
-            self._discard()
+        with _translated():
             self._open()
         self.folders: dict[bytes, FolderFacts] = {}
         self._load()
@@ -69,12 +73,11 @@ class Knowledge:
         self._db.executescript(_SCHEMA)
         self._db.execute(f"PRAGMA user_version={_VERSION}")
 
-    def _discard(self) -> None:
-        self._db.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
-
     def _load(self) -> None:
+        with _translated():
+            self._read()
+
+    def _read(self) -> None:
         facts = dict(self._db.execute("SELECT name, value FROM facts"))
         self.basis: str = facts.get("basis", "")
         self.folders = {
@@ -100,12 +103,14 @@ class Knowledge:
 
     def pack_of(self, chunk: bytes) -> int | None:
         """Return the number of the pack that holds *chunk*, if any does."""
-        row = self._db.execute("SELECT pack FROM chunks WHERE id=?", (chunk,)).fetchone()
+        with _translated():
+            row = self._db.execute("SELECT pack FROM chunks WHERE id=?", (chunk,)).fetchone()
         return None if row is None else int(row[0])
 
     def contents(self, key: bytes) -> bytes | None:
         """Return what was kept of a directory's entries."""
-        row = self._db.execute("SELECT entries FROM contents WHERE key=?", (key,)).fetchone()
+        with _translated():
+            row = self._db.execute("SELECT entries FROM contents WHERE key=?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def pack(self, number: int) -> tuple[str, int]:
@@ -174,13 +179,28 @@ class Knowledge:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with _translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        raise UnavailableError(
+            f"the cache of checkpoints failed: {error}",
+            code="checkpoint_cache_failed",
+            hint="Look whether the disk is full.",
+        ) from error
+    except (sqlite3.DatabaseError, struct.error) as error:
+        raise KnowledgeDamagedError(f"the cache of checkpoints is damaged: {error}") from error
 
 
 def _packed(numbers: frozenset[int]) -> bytes:

@@ -26,8 +26,7 @@ from anyon.domain.errors import InvalidInputError
 from anyon.storage import contents
 from anyon.storage.exclusions import Rules
 from anyon.storage.folders import Descriptors, Folder
-from anyon.storage.knowledge import FolderFacts
-from anyon.storage.objects import DamagedError
+from anyon.storage.knowledge import FolderFacts, KnowledgeDamagedError
 from anyon.storage.trees import attributes_text, name_text, node_text
 from anyon.storage.uploads import Stop, Uploads
 
@@ -338,7 +337,7 @@ class Scan:
         """Bring back the entries of a directory that is itself as it was."""
         rows = self._remembered(folder.key)
         if len(rows) != folder.files:
-            raise DamagedError("what is known of the last checkpoint is incomplete")
+            raise KnowledgeDamagedError("what is known of the last checkpoint is incomplete")
         folder.entries = [rows[name][1] for name in sorted(rows)]
         folder.chunks = {bytes.fromhex(chunk) for row in rows.values() for chunk in row[2]}
 

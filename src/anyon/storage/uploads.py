@@ -84,7 +84,6 @@ class Uploads:
         self._puts: deque[Future[None]] = deque()
         self.packs: dict[int, Pack] = {}
         self._where: dict[bytes, int] = {}
-        self.new_bytes = 0
         self.is_holding = False
         """While true, ``add`` keeps what it takes in memory (to a bound) and does not wait."""
 
@@ -109,6 +108,11 @@ class Uploads:
         if number is None:
             raise KeyError(chunk.hex())
         return number
+
+    @property
+    def new_bytes(self) -> int:
+        """The size of all packs that were written."""
+        return sum(pack.size_bytes for pack in self.packs.values())
 
     def flush(self) -> None:
         """Return when all chunks taken so far are durable; ``add`` may go on after it."""
@@ -170,7 +174,6 @@ class Uploads:
             if not self._is_there(object_key, data):
                 self._store.put(object_key, data)
         self.packs[number] = pack
-        self.new_bytes += len(data)
 
     def _is_there(self, object_key: str, data: bytes) -> bool:
         try:
