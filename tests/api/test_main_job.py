@@ -92,6 +92,14 @@ async def test_the_plans_calls_work_as_they_are_typed(server: Running) -> None:
         metrics = await http.get("/metrics")
         assert metrics.headers["content-type"].startswith("text/plain")
         assert "anyon_containers_total" in metrics.text
+        assert 'route="/api/projects"' in metrics.text
+        named = await http.get(f"/api/projects/{project}")
+        assert named.status_code == 200
+        await http.request("BREW", "/api/projects")
+        metrics = await http.get("/metrics")
+        assert 'route="/api/projects/{project_id}"' in metrics.text
+        assert f'projects/{project}"' not in metrics.text  # a series a path would never end
+        assert "BREW" not in metrics.text
     await until_over(server, task["id"])
 
 

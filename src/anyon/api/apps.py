@@ -78,6 +78,10 @@ def begin_shutdown(app: FastAPI) -> None:
     context.closing.set()
 
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that get a series of their own; a client may send any word as a method."""
+
+
 class CountingMiddleware:
     """Measures requests by their route's template."""
 
@@ -103,4 +107,5 @@ class CountingMiddleware:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             length = time.perf_counter() - began
-            self._metrics.request_served(scope["method"][:10], route, status, length)
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            self._metrics.request_served(method, route, status, length)
