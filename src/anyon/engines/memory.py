@@ -133,7 +133,10 @@ class MemoryEngine:
                 container.first = await asyncio.to_thread(self._launch, tools, container)
             first: Identity = container.first
             env = environment(
-                container.spec.env, command.env, terminal=command.terminal is not None
+                container.spec.env,
+                command.env,
+                terminal=command.terminal is not None,
+                machine={},
             )
             entering = asyncio.to_thread(sandboxes.enter, tools, first, (), command, env)
             return await opened(entering)
