@@ -11,6 +11,7 @@ from anyon.agents.agent import Agent
 from anyon.api import (
     attempts,
     envelopes,
+    lives,
     processes,
     projects,
     streams,
@@ -64,7 +65,7 @@ def create_app(
         preferences=Preferences(settings.home / "preferences", settings.default_agent),
     )
     app.state.context = context
-    for room in (systems, projects, tasks, attempts, processes, tokens, streams, terminals):
+    for room in (systems, projects, lives, tasks, attempts, processes, tokens, streams, terminals):
         app.include_router(room.router)
     envelopes.install(app)
     app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))

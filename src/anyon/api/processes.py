@@ -1,11 +1,13 @@
 """Routes of processes ("execution processes" on the wire), and of what they wrote."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import StreamingResponse
 
@@ -22,6 +24,8 @@ from anyon.engines.engine import Channel
 from anyon.processes.processes import Chunk
 from anyon.sdk import models
 from anyon.sdk.models import Envelope
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api", tags=["processes"], dependencies=[Depends(actor_of)])
 
@@ -112,7 +116,7 @@ async def stream_events(
 
     An event's id holds the offsets reached, ``<stdout>.<stderr>``; a client that reconnects
     goes on there. ``Last-Event-ID`` wins over ``cursor``. A stream that ends without ``exit``
-    was cut: connect again.
+    was cut: connect again. ``error`` tells what kept the server from reading on.
     """
     process = await _process(context, actor, process_id)
     offsets = _offsets(last_event_id or cursor or "0.0")
@@ -158,7 +162,14 @@ async def _events(
         if ended is not None:
             yield _event("exit", shapes.process(ended).model_dump_json(), reached)
     except AnyonError as error:
-        yield f"event: error\ndata: {error.code}\n\n"
+        log.warning("events.failed", process=process.id, code=error.code, detail=str(error))
+        told = {
+            "status": error.status,
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        yield f"event: error\ndata: {json.dumps(told)}\n\n"
     finally:
         context.metrics.stream_closed("events")
 

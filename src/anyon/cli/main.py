@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from anyon.cli import executions, images, projects, servers, tasks, tokens
+from anyon.cli import checkpoints, executions, images, projects, servers, tasks, tokens
 from anyon.cli.sessions import Session
 
 EPILOG = (
@@ -49,6 +49,7 @@ executions.add_to(app)
 app.add_typer(projects.app, name="project")
 app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")
+app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(tokens.app, name="token")
 
 

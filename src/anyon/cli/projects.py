@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anyon.cli import checkpoints
 from anyon.cli.printing import say, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, ProjectName, ask
 
@@ -151,3 +152,7 @@ def shell(
     if as_json:
         show_json({"exit_code": code})
     raise typer.Exit(code or ExitCode.OK)
+
+
+app.command()(checkpoints.why)
+app.command()(checkpoints.events)

@@ -58,7 +58,8 @@ async def _type(terminal: "Terminal") -> None:
 
 
 async def _type_all(terminal: "Terminal", data: bytes) -> None:
-    await terminal.write(data)
+    for start in range(0, len(data), 65536):  # a frame has a greatest length
+        await terminal.write(data[start : start + 65536])
     await terminal.write(b"\x04")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from anyon.sdk.connections import Connection
+from anyon.sdk.lives import LifeCalls
 from anyon.sdk.models import SystemInfo
 from anyon.sdk.processes import ProcessCalls
 from anyon.sdk.projects import ProjectCalls
@@ -33,6 +34,7 @@ class Client:
         self.tasks = TaskCalls(self._connection)
         self.attempts = AttemptCalls(self._connection)
         self.processes = ProcessCalls(self._connection)
+        self.lives = LifeCalls(self._connection)
         self.tokens = TokenCalls(self._connection)
 
     @property

@@ -1,15 +1,19 @@
 """What can be asked of processes: how they stand, what they wrote, and to end."""
 
+import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from uuid import UUID
 
 from anyon.sdk.connections import Connection, wait_before_retry
-from anyon.sdk.errors import UnreachableError
+from anyon.sdk.errors import ApiError
 from anyon.sdk.models import Channel, ExecutionProcess, OutputChunk
 
 Id = UUID | str
+
+_PASSING = frozenset({0, 502, 503, 504})
+"""Statuses that may be gone a moment later; 0 is no answer."""
 
 
 class ProcessCalls:
@@ -64,6 +68,8 @@ class ProcessCalls:
                 async for event in self._connection.events(
                     f"/api/processes/{process}/events", last_id=_cursor(reached)
                 ):
+                    if event.event == "error":
+                        raise _error_of(event.data)
                     failures, lost_at = 0, None
                     if event.event == "exit":
                         return
@@ -73,7 +79,9 @@ class ProcessCalls:
                         yield chunk
                 # An end without "exit" is the server's own: it has answered, so ask again.
                 lost_at = None
-            except UnreachableError:
+            except ApiError as error:
+                if error.status not in _PASSING:
+                    raise
                 lost_at = lost_at or time.monotonic()
                 if failures and time.monotonic() - lost_at >= patience:
                     raise
@@ -90,6 +98,11 @@ class ProcessCalls:
         async for _ in self.follow(process):
             pass
         return await self.get(process)
+
+
+def _error_of(data: str) -> ApiError:
+    told = json.loads(data)
+    return ApiError(int(told["status"]), told["code"], told["message"], told["hint"])
 
 
 def _cursor(reached: Mapping[Channel, int]) -> str:

@@ -73,6 +73,24 @@ async def test_patience_ends() -> None:
                 pass
 
 
+@pytest.mark.parametrize(("status", "calls"), [(404, 1), (503, 2)])
+async def test_an_error_in_the_stream_is_told(status: int, calls: int) -> None:
+    """What cannot pass is raised at once, what may pass after patience has ended."""
+    told = {"status": status, "code": "c", "message": "m", "hint": "h"}
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        text = f"event: error\ndata: {json.dumps(told)}\n\n"
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text)
+
+    async with Client("http://server", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(ApiError) as caught:
+            async for _ in client.processes.follow(PROCESS, patience=0):
+                pass
+    assert (caught.value.status, caught.value.code, len(seen)) == (status, "c", calls)
+
+
 async def test_an_error_carries_code_and_hint() -> None:
     """What the server tells arrives whole; what is no envelope is told as it is."""
     told = {

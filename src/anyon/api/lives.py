@@ -1,0 +1,110 @@
+"""Routes of a project's life: who holds it awake, what happened, its checkpoints."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.domain.errors import MissingError
+from anyon.domain.ids import ProjectId
+from anyon.sdk import lives
+from anyon.sdk.models import Envelope
+from anyon.services.checkpoints import ProjectCheckpoints
+from anyon.storage.records import Checkpoint
+
+router = APIRouter(prefix="/api/projects", tags=["lives"], dependencies=[Depends(actor_of)])
+
+CheckpointId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,80}$")]
+MAX_SEQUENCE = 2**53
+
+
+@router.get("/{project_id}/awake")
+async def awake(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[lives.Awake]:
+    """Return who holds the project awake, and the next step down; wakes nothing."""
+    outlook = await context.services.outlooks.of(actor, ProjectId(str(project_id)))
+    return Envelope.of(
+        lives.Awake(
+            goal=outlook.project.goal,
+            phase=outlook.project.phase,
+            phase_since=outlook.project.phase_since,
+            reason=outlook.project.state_reason,
+            leases=[
+                lives.Lease(
+                    holder=lease.holder,
+                    reason=lease.reason,
+                    created_at=lease.created_at,
+                    expires_at=lease.expires_at,
+                )
+                for lease in outlook.leases
+            ],
+            next_step=outlook.next_step,
+            next_step_at=outlook.next_step_at,
+        )
+    )
+
+
+@router.get("/{project_id}/events")
+async def list_events(
+    context: ContextOf,
+    actor: ActorOf,
+    project_id: UUID,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0,
+) -> Envelope[list[lives.Event]]:
+    """Return what happened to the project after the event numbered *after*, oldest first."""
+    found = await context.services.outlooks.events(actor, ProjectId(str(project_id)), after=after)
+    return Envelope.of(
+        [
+            lives.Event(
+                sequence=it.sequence, kind=it.kind, reason=it.reason, detail=it.detail, at=it.at
+            )
+            for it in found
+        ]
+    )
+
+
+@router.get("/{project_id}/checkpoints")
+async def list_checkpoints(
+    context: ContextOf, actor: ActorOf, project_id: UUID
+) -> Envelope[list[lives.Checkpoint]]:
+    """Return the project's checkpoints, newest first; wakes nothing."""
+    found = await _checkpoints(context).list(actor, ProjectId(str(project_id)))
+    return Envelope.of([_shown(checkpoint) for checkpoint in found])
+
+
+@router.post("/{project_id}/checkpoints")
+async def save(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[lives.Checkpoint]:
+    """Save the project now; the answer comes once that is confirmed in the store."""
+    taken = await _checkpoints(context).take(actor, ProjectId(str(project_id)))
+    return Envelope.of(_shown(taken))
+
+
+@router.post("/{project_id}/checkpoints/{checkpoint_id}/restore")
+async def restore(
+    context: ContextOf, actor: ActorOf, project_id: UUID, checkpoint_id: CheckpointId
+) -> Envelope[lives.Checkpoint]:
+    """Go back to a checkpoint; what is there is saved first. 409 while something runs."""
+    use = _checkpoints(context)
+    return Envelope.of(_shown(await use.restore(actor, ProjectId(str(project_id)), checkpoint_id)))
+
+
+def _checkpoints(context: Context) -> ProjectCheckpoints:
+    found = context.services.checkpoints
+    if found is None:
+        raise MissingError(
+            "this server keeps no checkpoints",
+            code="no_store",
+            hint="Set ANYON_STORE to a directory or a bucket.",
+        )
+    return found
+
+
+def _shown(it: Checkpoint) -> lives.Checkpoint:
+    return lives.Checkpoint(
+        id=it.id,
+        at=it.at,
+        reason=it.reason,
+        files=it.files,
+        size_bytes=it.size_bytes,
+        new_bytes=it.new_bytes,
+    )

@@ -1,0 +1,108 @@
+"""``anyon checkpoint`` and the commands on a project's life."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anyon.cli.printing import say, show_json, show_table
+from anyon.cli.sessions import Json, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anyon.sdk.clients import Client
+    from anyon.sdk.lives import Awake, Checkpoint, Event
+
+app = typer.Typer(help="Checkpoints: saved states of a project's files.", no_args_is_help=True)
+ProjectName = Annotated[str, typer.Argument(help="The project's name or id.", show_default=False)]
+
+
+@app.command("list")
+def list_all(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None:
+    """List a project's checkpoints, newest first; wakes nothing."""
+
+    async def find(client: "Client") -> "Sequence[Checkpoint]":
+        return await client.lives.checkpoints((await client.projects.find(project)).id)
+
+    found = ask(ctx, find, as_json=as_json)
+    if as_json:
+        show_json(list(found))
+        return
+    rows = [
+        (one.id, f"{one.at:%Y-%m-%d %H:%M:%S}", one.reason, str(one.files), _size(one.size_bytes))
+        for one in found
+    ]
+    show_table(["id", "at", "reason", "files", "size"], rows)
+
+
+@app.command()
+def save(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None:
+    """Save a project now; done once that is confirmed in the store."""
+
+    async def work(client: "Client") -> "Checkpoint":
+        return await client.lives.save((await client.projects.find(project)).id)
+
+    taken = ask(ctx, work, as_json=as_json, words="Saving …")
+    if as_json:
+        show_json(taken)
+    else:
+        say(f"saved {taken.files} files ({_size(taken.size_bytes)}) as {taken.id}")
+
+
+@app.command()
+def restore(
+    ctx: typer.Context,
+    project: ProjectName,
+    checkpoint: Annotated[str, typer.Argument(help="The checkpoint's id.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Go back to a checkpoint; what is there now is saved first."""
+
+    async def work(client: "Client") -> "Checkpoint":
+        found = await client.projects.find(project)
+        return await client.lives.restore(found.id, checkpoint)
+
+    chosen = ask(ctx, work, as_json=as_json, words="Restoring …")
+    if as_json:
+        show_json(chosen)
+    else:
+        say(f"{project} is as it was at {chosen.at:%Y-%m-%d %H:%M:%S}")
+
+
+def why(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None:
+    """Say who holds a project awake, and when it steps down next; wakes nothing."""
+
+    async def find(client: "Client") -> "Awake":
+        return await client.lives.awake((await client.projects.find(project)).id)
+
+    found = ask(ctx, find, as_json=as_json)
+    if as_json:
+        show_json(found)
+        return
+    say(f"{found.phase} since {found.phase_since:%Y-%m-%d %H:%M:%S} ({found.reason})")
+    for lease in found.leases:
+        say(f"held by {lease.holder}: {lease.reason}, since {lease.created_at:%H:%M:%S}")
+    if found.next_step and found.next_step_at:
+        say(f"next: {found.next_step} at {found.next_step_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def events(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None:
+    """List what happened to a project, oldest first; wakes nothing."""
+
+    async def find(client: "Client") -> "Sequence[Event]":
+        return await client.lives.events((await client.projects.find(project)).id)
+
+    found = ask(ctx, find, as_json=as_json)
+    if as_json:
+        show_json(list(found))
+        return
+    rows = [(f"{one.at:%Y-%m-%d %H:%M:%S}", one.kind, one.reason, one.detail) for one in found]
+    show_table(["at", "what", "reason", "detail"], rows)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,89 @@
+"""What can be asked of a project's life: who holds it awake, what happened, its checkpoints."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from anyon.sdk.connections import Connection
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Lease(_Model):
+    """Who holds a project awake, why, and until when if it is not renewed."""
+
+    holder: str
+    reason: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Awake(_Model):
+    """How a project stands: its phase, who holds it awake, and the next step down if nobody does.
+
+    ``next_step`` is freeze, stop, archive or null (none will come); ``next_step_at`` is when.
+    """
+
+    goal: str
+    phase: str
+    phase_since: datetime
+    reason: str
+    leases: list[Lease]
+    next_step: str | None
+    next_step_at: datetime | None
+
+
+class Event(_Model):
+    """Something that happened to a project; ``reason`` is a stable code, ``sequence`` grows."""
+
+    sequence: int
+    kind: str
+    reason: str
+    detail: str
+    at: datetime
+
+
+class Checkpoint(_Model):
+    """A saved state of a project: how many files, their bytes, and the bytes that were new."""
+
+    id: str
+    at: datetime
+    reason: str
+    files: int
+    size_bytes: int
+    new_bytes: int
+
+
+class LifeCalls:
+    """The client's ``lives``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def awake(self, project: UUID | str) -> Awake:
+        """Return who holds the project awake, and the next step down; wakes nothing."""
+        return await self._connection.call(Awake, "GET", f"/api/projects/{project}/awake")
+
+    async def events(self, project: UUID | str, *, after: int = 0) -> Sequence[Event]:
+        """Return what happened after the event numbered *after*, oldest first, 500 at most."""
+        path = f"/api/projects/{project}/events"
+        return await self._connection.call(list[Event], "GET", path, params={"after": after})
+
+    async def checkpoints(self, project: UUID | str) -> Sequence[Checkpoint]:
+        """Return the project's checkpoints, newest first; wakes nothing."""
+        path = f"/api/projects/{project}/checkpoints"
+        return await self._connection.call(list[Checkpoint], "GET", path)
+
+    async def save(self, project: UUID | str) -> Checkpoint:
+        """Save the project now, and return once that is confirmed in the store."""
+        path = f"/api/projects/{project}/checkpoints"
+        return await self._connection.call(Checkpoint, "POST", path)
+
+    async def restore(self, project: UUID | str, checkpoint: str) -> Checkpoint:
+        """Go back to a checkpoint; what is there is saved first. The project is stopped after it."""
+        path = f"/api/projects/{project}/checkpoints/{checkpoint}/restore"
+        return await self._connection.call(Checkpoint, "POST", path)
