@@ -148,9 +148,9 @@ def send(number: signal.Signals, pids: Iterable[int]) -> None:
 
 
 def suspend(first: Identity, *, rounds: int = 100) -> bool:
-    """Stop every member by signal, until none of them runs; False if new ones came too fast."""
+    """Stop every program by signal, until none of them runs; False if new ones came too fast."""
     for _ in range(rounds):
-        running = [item.pid for item in members(first) if item.state not in "Tt"]
+        running = [item.pid for item in programs(first) if item.state not in "Tt"]
         if not running:
             return True
         send(signal.SIGSTOP, running)
