@@ -28,6 +28,7 @@ from anyon.services.feed import Change, Feed, Kind
 from anyon.services.launches import Launches, Profile
 from anyon.services.looks import Looks
 from anyon.services.runs import Runs
+from anyon.services.spares import Spares
 from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,9 @@ class Attempts:
         self._feed = feed
         self._clock = clock
         self._supervisor = supervisor
+        self._spares = Spares(
+            containers=containers, repositories=repositories, clock=clock, supervisor=supervisor
+        )
         self._locks: dict[AttemptId, asyncio.Lock] = {}
         self._statuses: Looks[BranchStatus] = Looks(containers, clock)
         self._diffs: Looks[Sequence[FileDiff]] = Looks(
@@ -102,14 +106,15 @@ class Attempts:
         first = new_process(project.id, attempt_id, chain, self._clock.now())
         async with self._hold(project, first) as hold:
             await self._launches.check_program(project, profile.agent)
-            base = base or await self._repositories.of(project.id).current_branch()
+            believed = None if base else self._spares.believed_base(project.id)
+            target = base or believed or await self._repositories.of(project.id).current_branch()
             now = self._clock.now()
             attempt = Attempt(
                 id=attempt_id,
                 task_id=task.id,
                 project_id=project.id,
                 branch=branch_for(PREFIX, attempt_id, task.title, width=8),
-                target_branch=base,
+                target_branch=target,
                 agent=profile.agent.name,
                 variant=profile.variant,
                 created_at=now,
@@ -117,24 +122,29 @@ class Attempts:
             )
             await self._db.write(claims.claim, attempt, first, now)
             try:
-                attempt, first = await self._begun(project, attempt, first)
+                attempt, first = await self._begun(
+                    project, attempt, first, is_current=believed is not None
+                )
             except Exception:
                 await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
                 raise
+            if base is None:
+                self._spares.learn_base(project.id, attempt.target_branch)
             self._publish(attempt)
-            self._runs.begin(first, hold=hold.pop_all())
+            run = self._runs.begin(first, hold=hold.pop_all())
             self._runs.publish(first)
+            self._spares.make_next(project, attempt.target_branch, after=run.started)
             log.info("attempt.started", attempt=attempt.id, agent=attempt.agent)
             return attempt
 
     async def _begun(
-        self, project: Project, attempt: Attempt, first: Process
+        self, project: Project, attempt: Attempt, first: Process, *, is_current: bool
     ) -> tuple[Attempt, Process]:
         """Make the worktree and record where it is and what it begins with."""
-        worktree = await self._launches.make_worktree(project, attempt)
-        head = await self._repositories.of(project.id).head(worktree)
-        attempt = replace(attempt, worktree=str(worktree))
-        first = replace(first, before_head_commit=head)
+        await self._spares.settled(project.id)
+        begun = await self._launches.begin_worktree(project, attempt, is_current=is_current)
+        attempt = replace(attempt, worktree=str(begun.path), target_branch=begun.base)
+        first = replace(first, before_head_commit=begun.head)
         await self._db.write(claims.begin, attempt, first)
         return attempt, first
 

@@ -94,8 +94,12 @@ def claim(connection: Connection, attempt: Attempt, first: Process, now: datetim
 
 
 def begin(connection: Connection, attempt: Attempt, first: Process) -> None:
-    """Record a claimed attempt's worktree and the commit that its first process begins with."""
-    changes = {"worktree": attempt.worktree, "updated_at": attempt.updated_at}
+    """Record a claimed attempt's worktree, and the branch and commit that it begins with."""
+    changes = {
+        "worktree": attempt.worktree,
+        "target_branch": attempt.target_branch,
+        "updated_at": attempt.updated_at,
+    }
     attempt_rows.change(connection, attempt.id, changes)
     head = {"before_head_commit": first.before_head_commit}
     process_rows.change(connection, first.id, head)

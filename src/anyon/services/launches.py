@@ -15,7 +15,7 @@ from anyon.domain.errors import ConflictError, InvalidInputError, MissingError
 from anyon.domain.layout import WORKSPACE
 from anyon.domain.states import RunReason
 from anyon.git.names import copy_patterns
-from anyon.git.repository import Repositories
+from anyon.git.repository import Begun, Repositories
 from anyon.processes.processes import Processes, ProcessSpec
 
 # bash where there is one, since the wire calls these scripts Bash; sh is all an image must have.
@@ -126,17 +126,23 @@ class Launches:
         """Return the attempt's worktree, made and recorded if it is not yet; the container runs."""
         if attempt.worktree is not None:
             return PurePosixPath(attempt.worktree)
-        path = await self.make_worktree(project, attempt)
+        path = (await self.begin_worktree(project, attempt)).path
         changes = {"worktree": str(path), "updated_at": self._clock.now()}
         await self._db.write(attempt_rows.change, attempt.id, changes)
         return path
 
-    async def make_worktree(self, project: Project, attempt: Attempt) -> PurePosixPath:
-        """Make the attempt's worktree and return where it is inside; repeats are harmless."""
-        return await self._repositories.of(project.id).add_worktree(
+    async def begin_worktree(
+        self, project: Project, attempt: Attempt, *, is_current: bool = False
+    ) -> Begun:
+        """Make the attempt's worktree and tell where it is inside; repeats are harmless.
+
+        ``is_current``: its target branch is only believed to be what the workspace has checked out.
+        """
+        return await self._repositories.of(project.id).begin_worktree(
             attempt.id,
             branch=attempt.branch,
             base=attempt.target_branch,
+            is_current=is_current,
             copy_files=copy_patterns(project.copy_files),
         )
 
