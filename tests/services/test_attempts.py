@@ -230,9 +230,7 @@ async def test_what_is_missing_is_said_first(world: World) -> None:
     assert list(await world.services.attempts.list(LOCAL_ACTOR, task.id)) == []
     view = await world.services.tasks.get(LOCAL_ACTOR, task.id)
     assert view.task.status is TaskStatus.TODO
-    assert not (Path(project.path) / ".worktrees").exists() or not list(
-        (Path(project.path) / ".worktrees").iterdir()
-    )
+    assert list(Path(project.path).glob(".worktrees/*-anyon-*")) == []
 
 
 async def test_a_missing_program(tmp_path: Path) -> None:

@@ -88,7 +88,6 @@ async def test_deletion_saves_unmerged_work(world: World) -> None:
             await call
         assert caught.value.status == 404
     assert await world.processes.state(project.id, process.id) is None
-    worktrees = Path(project.path) / ".worktrees"
-    assert not worktrees.exists() or list(worktrees.iterdir()) == []
+    assert list(Path(project.path).glob(f".worktrees/{attempt.id}*")) == []
     (saved,) = await world.repositories.of(project.id).saved_work()
     assert saved.attempt == attempt.id
