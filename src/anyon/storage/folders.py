@@ -17,6 +17,7 @@ MAX_DEPTH = 50_000
 _ANCHOR = 64
 _ANCHORS = 256
 _KEPT = 96
+_ALL = os.R_OK | os.W_OK | os.X_OK
 
 
 class Folder:
@@ -140,6 +141,17 @@ def _emptied_of_files(fd: int, folder: Folder) -> list[Folder]:
         for entry in list(entries):
             if entry.is_dir(follow_symlinks=False):
                 children.append(Folder(folder, os.fsencode(entry.name)))
+                if os.geteuid() != 0 and not os.access(entry.name, _ALL, dir_fd=fd):
+                    _unlock(entry.name, fd)
             else:
                 os.unlink(entry.name, dir_fd=fd)
     return children
+
+
+def _unlock(name: str, directory: int) -> None:
+    """Open a directory of ours to ourselves, whatever it has become: by descriptor, not by name."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        Path(f"/proc/self/fd/{fd}").chmod(0o700)
+    finally:
+        os.close(fd)

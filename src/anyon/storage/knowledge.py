@@ -19,13 +19,13 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 CREATE TABLE IF NOT EXISTS folders (
     key BLOB PRIMARY KEY, looks BLOB NOT NULL, own BLOB NOT NULL, attributes TEXT NOT NULL,
     node BLOB NOT NULL, packs BLOB NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
-    skipped INTEGER NOT NULL
+    unreadable INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS contents (key BLOB PRIMARY KEY, entries BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, id TEXT UNIQUE, bytes INTEGER);
 CREATE TABLE IF NOT EXISTS chunks (id BLOB PRIMARY KEY, pack INTEGER NOT NULL) WITHOUT ROWID;
 """
-_VERSION = 1
+_VERSION = 2
 
 
 class KnowledgeDamagedError(AnyonError):
@@ -49,7 +49,8 @@ class FolderFacts:
     """The packs that hold its node and its files' chunks."""
     files: int
     bytes: int
-    skipped: int
+    unreadable: int
+    """Files in it that could not be read, and so are not kept."""
 
 
 class Knowledge:
@@ -150,7 +151,7 @@ class Knowledge:
                         _packed(f.packs),
                         f.files,
                         f.bytes,
-                        f.skipped,
+                        f.unreadable,
                     )
                     for k, f in changed
                 ),

@@ -95,6 +95,8 @@ class Checkpoint:
     records: str | None = None
     """The chunk of the project's own records, as the server gave them."""
     tool: str = ""
+    unreadable: int = 0
+    """Files and directories that could not be read: with any, the state is not whole."""
 
 
 @dataclass(frozen=True, slots=True)

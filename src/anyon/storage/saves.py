@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyon
-from anyon.domain.errors import NotFoundError
+from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.exclusions import Rules
 from anyon.storage.knowledge import FolderFacts, Knowledge
@@ -61,6 +61,7 @@ class _State:
     folders: dict[bytes, FolderFacts]
     contents: dict[bytes, bytes]
     tops: dict[str, Root] = field(default_factory=dict)
+    closed_folders: int = 0
 
 
 class Save:
@@ -78,6 +79,8 @@ class Save:
 
     def run(self) -> Saved:
         """Take the checkpoint and return it once it is durable."""
+        if not self._wish.trees:
+            raise InvalidInputError("a checkpoint of no tree at all", code="tree_not_found")
         for name, path in self._wish.trees.items():
             if not path.is_dir():
                 raise NotFoundError(f"the tree {name} is not there: {path}", code="tree_not_found")
@@ -193,7 +196,8 @@ class Save:
             contents.update(scan.contents)
             node, attributes = scan.top
             tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"))
-        return _State(folders, {k: c for k, c in contents.items() if k in folders}, tops)
+        contents = {k: c for k, c in contents.items() if k in folders}
+        return _State(folders, contents, tops, sum(scan.closed_folders for scan in scans))
 
     def _differs(self, parent: Checkpoint | None, state: _State, records: bytes | None) -> bool:
         if parent is None:
@@ -226,6 +230,7 @@ class Save:
             new_bytes=uploads.new_bytes,
             packs=dict(places),
             records=records.hex() if records is not None else None,
+            unreadable=state.closed_folders + sum(f.unreadable for f in state.folders.values()),
             tool=f"anyon {anyon.__version__}",
         )
 

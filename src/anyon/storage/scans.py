@@ -45,7 +45,7 @@ class Report:
     """What a scan met that could not be captured as it is."""
 
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    """(path, what): sockets, FIFOs, devices and unreadable files; at most 1,000 of them."""
+    """(path, what): sockets, FIFOs, devices and unreadable files of what was read; at most 1,000."""
     unstable: list[str] = field(default_factory=list)
     """Files that changed while they were read, each time they were tried."""
     read_files: int = 0
@@ -57,7 +57,7 @@ class _Visited(Folder):
 
     __slots__ = (
         "attributes", "bytes", "chunks", "entries", "files", "git", "is_same", "key", "looks",
-        "lost", "node", "own", "rules", "skipped", "subfolders",
+        "lost", "node", "own", "rules", "subfolders", "unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +74,7 @@ class _Visited(Folder):
         self.attributes = ""
         self.entries: list[str] | None = None
         self.chunks: set[bytes] = set()
-        self.files = self.bytes = self.skipped = 0
+        self.files = self.bytes = self.unreadable = 0
         self.node = b""
         self.is_same = False
         """Its node and its own attributes are as they were."""
@@ -112,6 +112,8 @@ class Scan:
         self._prepared: set[_Visited] = set()
         self._entries = 0
         self._young = time.time_ns() - RACY_NS
+        self.closed_folders = 0
+        """Directories that could not be opened, and so are not kept."""
         self.contents: dict[bytes, bytes] = {}
         """What is to be kept of the directories that were read anew."""
         self.folders: dict[bytes, FolderFacts] = {}
@@ -166,7 +168,7 @@ class Scan:
                 packs=frozenset(self._uploads.pack_of(chunk) for chunk in folder.chunks),
                 files=folder.files,
                 bytes=folder.bytes,
-                skipped=folder.skipped,
+                unreadable=folder.unreadable,
             )
 
     @property
@@ -182,6 +184,7 @@ class Scan:
                 raise
             folder.lost = "unreadable" if isinstance(error, PermissionError) else "gone"
             if folder.lost == "unreadable":
+                self.closed_folders += 1
                 self._note(folder, "", folder.lost)
             return
         listing = self._listing(folder, fd)
@@ -248,7 +251,8 @@ class Scan:
         before = self._known.get(folder.key)
         if before is not None and before.looks == looks:
             folder.looks, folder.entries = before.looks, None
-            folder.files, folder.bytes, folder.skipped = before.files, before.bytes, before.skipped
+            folder.files, folder.bytes = before.files, before.bytes
+            folder.unreadable = before.unreadable
             return True
         is_young = any(st.st_ctime_ns >= self._young for _, st in listing)
         folder.looks = b"" if is_young else looks
@@ -258,7 +262,7 @@ class Scan:
         old = self._remembered(folder.key)
         kept: dict[str, list[object]] = {}
         folder.entries, folder.chunks = [], set()
-        folder.files = folder.bytes = folder.skipped = 0
+        folder.files = folder.bytes = folder.unreadable = 0
         is_whole = True
         for name, st in listing:
             if stat.S_ISDIR(st.st_mode):
@@ -275,7 +279,7 @@ class Scan:
             folder.chunks.update(bytes.fromhex(chunk) for chunk in row[2])
             folder.files += 1
             folder.bytes += row[3]
-            folder.skipped += row[4]
+            folder.unreadable += row[4]
             if row[0] and st.st_ctime_ns < self._young:
                 kept[name] = row
             elif folder.looks:
@@ -298,7 +302,13 @@ class Scan:
         same = captured.looks is None or _packed(captured.looks) == _packed(st)
         looks = _packed(st).hex() if same and captured.is_stable else ""
         chunks = [chunk.hex() for chunk in captured.chunks]
-        return [looks, captured.text, chunks, captured.size_bytes, int(bool(captured.what))]
+        return [
+            looks,
+            captured.text,
+            chunks,
+            captured.size_bytes,
+            int(captured.what == "unreadable"),
+        ]
 
     def _descend(self, folder: _Visited, listing: list[tuple[str, os.stat_result]]) -> None:
         names = [name for name, st in listing if stat.S_ISDIR(st.st_mode)]
@@ -352,8 +362,8 @@ class Scan:
 
     def _note(self, folder: _Visited, name: str, what: str) -> None:
         if len(self._report.skipped) < 1000:
-            path = os.fsdecode(folder.path())
-            self._report.skipped.append((f"{self.name}/{path}/{name}".rstrip("/"), what))
+            parts = (self.name, os.fsdecode(folder.path()), name)
+            self._report.skipped.append(("/".join(part for part in parts if part), what))
 
 
 def _entry_of(folder: _Visited) -> str:
