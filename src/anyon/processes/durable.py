@@ -5,11 +5,12 @@ What a process is stands in its directory; what is kept here in memory only make
 """
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
+
+import structlog
 
 from anyon.clock import Clock
 from anyon.domain.errors import (
@@ -43,7 +44,7 @@ _GONE_WITHIN = timedelta(seconds=30)
 _QUICK_GRACE = timedelta(seconds=2)
 _KILL_SLACK = timedelta(seconds=60)
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class DurableProcesses:
@@ -378,7 +379,7 @@ class DurableProcesses:
                 await self._exit(project, directory)
             await self._remove(project, name)
         except (OSError, AnyonError) as error:
-            _log.warning("process.not_removed", extra={"process_id": name, "error": str(error)})
+            _log.warning("process.not_removed", process_id=name, error=str(error))
 
     async def _remove(self, project: ProjectId, name: str) -> None:
         try:

@@ -1,6 +1,7 @@
 # Runs inside a container, in any POSIX sh (dash, busybox): `sh -c 'eval "$1"' anyon <this text> <mode>…`.
 #
 #   launch <wrapper's text>    reads requests on stdin, one a line, and answers `<number> <word>…`
+#   end <name> <tenths> <reason> <number>   ends a process; in a session of its own, to be done with it
 #   watch <name> <seconds>     ends a process that overran its timeout while no server looked
 #
 # A process's directory is $runs/<name>. Whoever creates `pid` there first runs it, nobody else.
@@ -24,13 +25,27 @@ read_boot() { # sets $boot: which boot of the machine and which start of the con
     boot=$boot/$started
 }
 
+try() { # runs the words $1 with what follows as their arguments; fails where nothing can be forked
+    words=$1
+    shift
+    command eval "$words" 2>/dev/null # as an argument of `command` it does not end this shell
+}
+
 tree_of() { # sets $tree to the pids of all that belongs to process $1, its wrapper left out
+    marked=
+    set +f
+    try 'marked=$(grep -las "ANYON_PROCESS=$1" /proc/[0-9]*/environ)' "$1"
+    set -f
+    tree_from "$1" "$marked"
+}
+
+tree_from() { # the same, knowing already in which files ($2) its marker stands; needs no fork
     wrapper=0
     { read -r wrapper _ <"$runs/$1/pid"; } 2>/dev/null
     case $wrapper in '' | *[!0-9]*) wrapper=0 ;; esac
     tree=' '
     set +f
-    for file in $(grep -las "ANYON_PROCESS=$1" /proc/[0-9]*/environ); do
+    for file in $2; do
         file=${file#/proc/}
         tree="$tree${file%/environ} "
     done
@@ -76,7 +91,7 @@ end_tree() { # ends all of process $1: TERM, $2 tenths of a second, KILL, and al
         kill -CONT $tree 2>/dev/null
         tenths=0
         while [ "$tenths" -lt "$2" ]; do
-            sleep 0.1
+            try 'sleep 0.1'
             tree_of "$1"
             [ "$tree" != ' ' ] || break
             tenths=$((tenths + 1))
@@ -84,9 +99,16 @@ end_tree() { # ends all of process $1: TERM, $2 tenths of a second, KILL, and al
         for again in 1 2 3 4 5 6 7 8; do
             [ "$tree" != ' ' ] || break
             kill -KILL $tree 2>/dev/null
-            sleep 0.05
+            try 'sleep 0.05'
             tree_of "$1"
         done
+    done
+}
+
+strike() { # kills what is seen of process $1 without a fork: for a container that is full of them
+    for again in 1 2 3 4 5 6 7 8; do
+        tree_from "$1" ''
+        [ "$tree" = ' ' ] || kill -KILL $tree 2>/dev/null
     done
 }
 
@@ -94,7 +116,10 @@ end_process() { # records why process $1 is ended ($3), unless it is over, and e
     trap '' PIPE
     if [ ! -e "$runs/$1/exit" ]; then
         umask 0
-        { printf '%s\n' "$3" >"$runs/$1/reason.$3" && ln "$runs/$1/reason.$3" "$runs/$1/reason"; } 2>/dev/null
+        { printf '%s\n' "$3" >"$runs/$1/reason.$3"; } 2>/dev/null
+        if ! try 'ln "$@"' "$runs/$1/reason.$3" "$runs/$1/reason" && [ ! -e "$runs/$1/reason" ]; then
+            { printf '%s\n' "$3" >"$runs/$1/reason"; } 2>/dev/null
+        fi
     fi
     end_tree "$1" "$2"
 }
@@ -146,11 +171,27 @@ claim() { # becomes the wrapper of the process in this directory, unless it has 
         printf '%s\n' "$number started"
         trap - PIPE
         kill -KILL "$parent"
-        exec setsid sh -c "$wrapper" anyon-process "$name" "$timeout" "$secrets" "$mask" "$text" >/dev/null
+        exec setsid sh -c "$wrapper" anyon-process "$name" "$timeout" "$secrets" "$mask" "$text"
     fi
     [ "$secrets" = - ] || rm -f "$secrets"
     if [ -s pid ]; then printf '%s\n' "$number known"; else printf '%s\n' "$number failed"; fi
     kill -KILL "$parent"
+}
+
+serve() { # answers the request $verb $number for process $name; fails where it could not begin
+    case $verb in
+    start)
+        secrets=-
+        [ "$2" = 0 ] || take_secrets "$name.$$.$number" "$2"
+        if [ "$secrets" = /dev/null ]; then
+            printf '%s\n' "$number no-vault"
+        else
+            spawn "$number" "$name" "$1" "$secrets"
+        fi ;;
+    check) check "$number" "$name" ;;
+    kill) (setsid sh -c 'eval "$1"' anyon-end "$text" end "$name" "$1" "$2" "$number" </dev/null &) ;;
+    remove) ( (rm -rf "$runs/$name"; printf '%s\n' "$number done") & ) ;;
+    esac
 }
 
 launch() {
@@ -162,23 +203,19 @@ launch() {
     printf '%s\n' "ready $boot"
     while read -r verb number name rest; do
         set -- $rest
-        case $verb in
-        start)
-            secrets=-
-            [ "$2" = 0 ] || take_secrets "$name.$$.$number" "$2"
-            if [ "$secrets" = /dev/null ]; then
-                printf '%s\n' "$number no-vault"
-            else
-                spawn "$number" "$name" "$1" "$secrets" 2>/dev/null
-            fi ;;
-        check) check "$number" "$name" ;;
-        kill) ( (end_process "$name" "$1" "$2"; printf '%s\n' "$number done") & ) ;;
-        remove) ( (rm -rf "$runs/$name"; printf '%s\n' "$number done") & ) ;;
-        esac
+        try 'serve "$@"' "$@" && continue
+        if [ "$verb" = kill ]; then
+            strike "$name"
+            try 'serve "$@"' "$@" && continue
+        fi
+        printf '%s\n' "$number failed"
     done
 }
 
 case $mode in
 launch) wrapper=$1 && launch ;;
+end)
+    end_process "$1" "$2" "$3"
+    printf '%s\n' "$4 done" ;;
 watch) sleep "$2" && end_process "$1" 50 timeout ;;
 esac

@@ -6,11 +6,12 @@ request may be repeated over another launcher.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib import resources
+
+import structlog
 
 from anyon.domain.errors import (
     AnyonError,
@@ -28,8 +29,9 @@ PROGRAM = _TEXTS.joinpath("launcher.sh").read_text("utf-8")
 WRAPPER = _TEXTS.joinpath("wrapper.sh").read_text("utf-8")
 """What the shells inside run."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
+_LEAVING_SECONDS = 3.0
 READY_WITHIN = timedelta(seconds=60)
 
 
@@ -100,12 +102,14 @@ class Launcher:
 
     async def close(self) -> None:
         """Let go of the stream; what was started goes on."""
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
         try:
             await self._stream.close_stdin()  # which is all it waits for
         except AnyonError as error:
-            _log.warning("launcher.stdin_not_closed", extra={"code": error.code})
+            _log.warning("launcher.stdin_not_closed", code=error.code)
+        # Closing may end all in the launcher's session, and a process may just be leaving it.
+        await asyncio.wait({self._reader}, timeout=_LEAVING_SECONDS)
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
         await self._stream.close()
 
     async def _send(self, data: bytes) -> None:

@@ -1,9 +1,10 @@
 """Reading how a process ended, and giving an end to one that can no longer have its own."""
 
-import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import structlog
 
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
@@ -16,7 +17,7 @@ from anyon.processes.processes import Exit
 from anyon.processes.records import record_of
 
 _YOUNG = timedelta(seconds=10)
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Settlements:
@@ -117,6 +118,6 @@ class Settlements:
             stats = await self._engine.stats(project)
         except AnyonError as error:
             # Only the reason's exactness hangs on it: SIGNALLED is true of a process too.
-            _log.warning("process.oom_unknown", extra={"project": project, "code": error.code})
+            _log.warning("process.oom_unknown", project=project, code=error.code)
             return None
         return None if stats is None else stats.oom_kills

@@ -1,10 +1,11 @@
 """Looking after running processes: caps, timeouts, and those whose wrapper was killed."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+
+import structlog
 
 from anyon.clock import Clock
 from anyon.domain.errors import AnyonError
@@ -23,7 +24,7 @@ _RETRY_AFTER = timedelta(seconds=5)
 _HARD_FACTOR = 4
 """How many caps an output may grow to where the file system cannot drop its middle."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 End = Callable[[ProjectId, str, ExitReason], Awaitable[object]]
 
@@ -83,7 +84,8 @@ class Supervisors:
                     # The process goes on; a full disk, say, is tried again until it is not.
                     _log.warning(
                         "process.supervision_failed",
-                        extra={"process_id": name, "error": str(error)},
+                        process_id=name,
+                        error=str(error),
                     )
                     await self._clock.sleep(_RETRY_AFTER)
         finally:
@@ -130,9 +132,7 @@ class Supervisors:
             try:
                 await self._end(project, name, ExitReason.TIMEOUT)
             except AnyonError as error:
-                _log.warning(
-                    "process.timeout_not_kept", extra={"process_id": name, "code": error.code}
-                )
+                _log.warning("process.timeout_not_kept", process_id=name, code=error.code)
                 await self._clock.sleep(_RETRY_AFTER)
             else:
                 return
@@ -150,7 +150,8 @@ class Supervisors:
                 except (OSError, AnyonError) as error:
                     _log.warning(
                         "process.examination_failed",
-                        extra={"project": project, "error": str(error)},
+                        project=project,
+                        error=str(error),
                     )
 
 

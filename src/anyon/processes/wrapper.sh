@@ -1,6 +1,7 @@
 # Is one process, in its directory: runs it, writes its exit. Its arguments: the name, the seconds after
 # which a watcher ends it (or -), the file of its secrets (or -), the umask, the launcher's text.
 # Leads a session of its own, and stands in no session, group or marker that is ended with the process.
+exec >/dev/null # the launcher's output: who sees its end knows that no wrapper is in its session
 name=$1 timeout=$2 secrets=$3 mask=$4 text=$5
 ended=
 trap 'ended=container_stopped' TERM # who ends even wrappers ends the container

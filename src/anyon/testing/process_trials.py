@@ -11,7 +11,7 @@ import pytest
 from anyon.clock import SystemClock
 from anyon.domain.ids import ProcessId, ProjectId, new_id
 from anyon.domain.layout import RUN, WORKSPACE
-from anyon.engines.engine import Channel, Engine
+from anyon.engines.engine import Channel, ContainerSpec, Engine
 from anyon.processes.durable import DurableProcesses
 from anyon.processes.processes import Chunk, Exit, ProcessSpec, ProcessState
 from anyon.testing.engine_trials import GRACE, PATIENCE, MakeSpec, until
@@ -97,24 +97,29 @@ async def seen(true: Callable[[], bool]) -> None:
     await until(ask)
 
 
+async def running(engine: Engine, spec: ContainerSpec) -> AsyncIterator[Trial]:
+    """Give a trial in a running container, which is removed afterwards."""
+    places = {mount.target: mount.source for mount in spec.mounts}
+    trial = Trial(engine, spec.project, places[WORKSPACE], places[RUN])
+    await engine.ensure(spec)
+    await engine.start(spec.project)
+    try:
+        yield trial
+    finally:
+        for server in trial.opened:
+            await server.close()
+        await engine.stop(spec.project, grace=GRACE)
+        await engine.remove(spec.project)
+
+
 class ProcessFixtures:
     """Fixtures over a driver's ``engine`` and ``make_spec``."""
 
     @pytest.fixture
     async def trial(self, engine: Engine, make_spec: MakeSpec) -> AsyncIterator[Trial]:
         """Give a trial in a running container, which is removed afterwards."""
-        spec = make_spec()
-        places = {mount.target: mount.source for mount in spec.mounts}
-        trial = Trial(engine, spec.project, places[WORKSPACE], places[RUN])
-        await engine.ensure(spec)
-        await engine.start(spec.project)
-        try:
+        async for trial in running(engine, make_spec()):
             yield trial
-        finally:
-            for server in trial.opened:
-                await server.close()
-            await engine.stop(spec.project, grace=GRACE)
-            await engine.remove(spec.project)
 
     @pytest.fixture
     async def server(self, trial: Trial) -> DurableProcesses:
