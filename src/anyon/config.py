@@ -76,6 +76,10 @@ class Settings:
     stop_grace: timedelta = _setting(
         timedelta(seconds=10), "Time between TERM and KILL when a process or container is stopped."
     )
+    checkpoint_interval: timedelta = _setting(
+        timedelta(seconds=60),
+        "How often a project in which something happens is saved; 0 only at stops.",
+    )
     undo_window: timedelta = _setting(
         timedelta(days=7), "How long a deleted project can be brought back."
     )
@@ -83,7 +87,8 @@ class Settings:
         64 * 1024 * 1024, "Bytes kept of each output of a process; the middle goes first."
     )
     store: str = _setting(
-        "", "Where checkpoints go: a directory, gs://, s3:// or az://; empty is home/store."
+        "",
+        "Where checkpoints go: a directory or gs://bucket/prefix; empty is home/store, none keeps none.",
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")

@@ -10,19 +10,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from anyon import services as use_cases
-from anyon.agents import registry
-from anyon.api.apps import create_app
 from anyon.api.servers import Server
-from anyon.clock import SystemClock
 from anyon.config import Settings, load
-from anyon.db.databases import Database
-from anyon.domain.layout import state_directory
-from anyon.engines.memory import MemoryEngine
-from anyon.git.repositories import GitRepositories
-from anyon.processes.durable import DurableProcesses
 from anyon.sdk.clients import Client
-from anyon.services import Parts, Services
+from anyon.services import Services
+from anyon.wiring.assembly import assembled
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,43 +38,11 @@ Opener = Callable[..., AbstractAsyncContextManager[Running]]
 
 
 @asynccontextmanager
-async def _services(settings: Settings) -> AsyncIterator[Services]:
-    settings.home.mkdir(exist_ok=True)
-    database = Database(settings.home / "anyon.db")
-    await database.open()
-    engine = MemoryEngine(hidden=[settings.home])
-    processes = DurableProcesses(
-        engine,
-        lambda project: Path(state_directory(settings.home, project)) / "run",
-        SystemClock(),
-    )
-    built = use_cases.build(
-        Parts(
-            db=database,
-            engine=engine,
-            processes=processes,
-            repositories=GitRepositories(processes),
-            find_agent=registry.find,
-            clock=SystemClock(),
-            home=settings.home,
-            default_agent="SHELL",
-        )
-    )
-    try:
-        await built.recover()
-        yield built
-    finally:
-        await built.close()
-        await processes.close()
-        await engine.close()
-        await database.close()
-
-
-@asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Serve on a free port of the loopback address for as long as the block."""
-    async with _services(settings) as services:
-        app = create_app(services, settings, agents=list(registry.registry().values()))
+    settings.home.mkdir(exist_ok=True)
+    async with assembled(settings) as anyon:
+        app, services = anyon.app, anyon.services
         server = Server(app, host="127.0.0.1", port=0)
         serving = asyncio.create_task(server.serve())
         while not server.started:
@@ -100,7 +60,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of a server whose home is this test's own."""
-    return replace(load({"HOME": str(tmp_path)}), home=tmp_path / "home", default_agent="SHELL")
+    return replace(
+        load({"HOME": str(tmp_path)}),
+        home=tmp_path / "home",
+        engine="memory",
+        default_agent="SHELL",
+    )
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,17 @@ from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
-from anyon.domain.errors import UnavailableError
+from anyon.domain.errors import ConflictError, UnavailableError
 from anyon.domain.ids import LOCAL_USER
 from anyon.domain.life import Tiers
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState
 from anyon.lifecycle.reconciler import Reconciler
+from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.steps import Steps
+from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.drivers.memory import MemoryStore
+from anyon.storage.objects import StoreUnavailableError
 from anyon.testing.clocks import FakeClock
 from anyon.testing.worlds import World, living, until
 
@@ -26,17 +31,17 @@ MINUTE = timedelta(minutes=1)
 
 
 class Store:
-    """A saver that a test can take away."""
+    """A real store that a test can take away."""
 
     def __init__(self) -> None:
-        self.saved: list[str] = []
+        self._store = MemoryStore()
         self.is_away = False
 
-    async def save(self, project: Project, *, reason: str) -> None:
-        """Note the save, or refuse as a store that does not answer."""
+    def __getattr__(self, name: str) -> Any:
+        """Answer as the store does, or refuse as one that does not answer."""
         if self.is_away:
-            raise UnavailableError("the store does not answer", code="store_unavailable")
-        self.saved.append(reason)
+            raise StoreUnavailableError("the store does not answer")
+        return getattr(self._store, name)
 
 
 @dataclass
@@ -69,14 +74,15 @@ class Life:
 async def life(tmp_path: Path) -> AsyncIterator[Life]:
     """A server whose time the test owns."""
     clock, store, tiers = FakeClock(), Store(), Tiers()
-    async with living(tmp_path / "home", clock=clock) as world:
+    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=clock)
+    async with living(tmp_path / "home", clock=clock, checkpoints=checkpoints) as world:
         steps = Steps(
             db=world.db,
             engine=world.engine,
             processes=world.processes,
             containers=world.services.containers,
             leases=world.services.leases,
-            saver=store,
+            archives=world.services.archives,
             clock=clock,
             tiers=tiers,
             grace=timedelta(seconds=1),
@@ -90,6 +96,22 @@ async def life(tmp_path: Path) -> AsyncIterator[Life]:
             tiers=tiers,
         )
         yield Life(world, clock, store, reconciler)
+    await checkpoints.close()
+
+
+def checkpoints_of(life: Life) -> ProjectCheckpoints:
+    """Return the use cases on checkpoints."""
+    found = life.world.services.checkpoints
+    assert found is not None
+    return found
+
+
+async def run(life: Life, project: Project, *argv: str) -> bytes:
+    """Run a command in the project and return what it printed."""
+    process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, argv)
+    printed = await life.world.printed(process)
+    await until(lambda: is_free(life, project))  # its lease goes a moment after its end is told
+    return printed
 
 
 async def test_an_idle_project_is_frozen_then_stopped_and_saved(life: Life) -> None:
@@ -103,7 +125,8 @@ async def test_an_idle_project_is_frozen_then_stopped_and_saved(life: Life) -> N
     await life.pass_time(25 * MINUTE)
     assert await life.phase(project) is Phase.STOPPED
     assert await life.state(project) is ContainerState.STOPPED
-    assert life.store.saved == ["stop"]
+    (saved,) = await checkpoints_of(life).list(LOCAL_ACTOR, project.id)
+    assert saved.reason == "stop"
 
 
 async def test_a_silent_job_of_45_minutes_survives(life: Life) -> None:
@@ -174,6 +197,68 @@ async def test_a_stop_that_cannot_be_saved_is_never_called_stopped(life: Life) -
     life.store.is_away = False
     await life.pass_time(MINUTE)
     assert await life.phase(project) is Phase.STOPPED
+
+
+async def test_an_archived_project_comes_back_whole(life: Life) -> None:
+    """After a week its files are in the store only; the next command has them all back, bit for bit."""
+    project = await life.world.project()
+    await run(
+        life, project, "sh", "-c", "head -c 100000 /dev/urandom > noise; sha256sum noise > sum"
+    )
+    await run(life, project, "sh", "-c", "ln -s noise link; chmod 700 sum; echo hi > ~/note")
+    await life.pass_time(31 * MINUTE)
+    await life.pass_time(timedelta(days=8))
+    assert await life.phase(project) is Phase.ARCHIVED
+    assert not Path(project.path).exists()
+    assert await life.state(project) is None
+    told = await run(
+        life,
+        project,
+        "sh",
+        "-c",
+        "sha256sum -c sum; readlink link; stat -c %a sum; cat ~/note; git status",
+    )
+    assert told.startswith(b"noise: OK\nnoise\n700\nhi\nOn branch main\n")
+    assert await life.phase(project) is Phase.RUNNING
+
+
+async def test_an_archive_that_was_cut_off_is_finished(life: Life) -> None:
+    """A server that died between letting go of one tree and the next loses nothing."""
+    project = await life.world.project()
+    await run(life, project, "sh", "-c", "echo precious > file")
+    await life.pass_time(31 * MINUTE)
+    await life.world.services.containers.record(project.id, Phase.ARCHIVING, reason="idle")
+    Path(project.path).rename(life.world.home / "elsewhere")  # as a release does, half way
+    await life.pass_time(MINUTE)
+    assert await life.phase(project) is Phase.ARCHIVED
+    assert await run(life, project, "cat", "file") == b"precious\n"
+
+
+async def test_a_restore_goes_back_and_can_be_undone(life: Life) -> None:
+    """Going back to a checkpoint saves what is there first; and it refuses while something runs."""
+    project = await life.world.project()
+    use = checkpoints_of(life)
+    await run(life, project, "sh", "-c", "echo one > file")
+    first = await use.take(LOCAL_ACTOR, project.id)
+    await run(life, project, "sh", "-c", "echo two > file; echo more > new")
+    await use.restore(LOCAL_ACTOR, project.id, first.id)
+    assert await run(life, project, "sh", "-c", "cat file; ls new 2>&1 || true") == (
+        b"one\nls: cannot access 'new': No such file or directory\n"
+    )
+    newest = (await use.list(LOCAL_ACTOR, project.id))[0]
+    assert newest.reason == "before_restore"
+    process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "1000"])
+    with pytest.raises(ConflictError, match="running"):
+        await use.restore(LOCAL_ACTOR, project.id, newest.id)
+    await life.world.services.processes.kill(LOCAL_ACTOR, process.id)
+    await until(lambda: is_free(life, project))
+    await use.restore(LOCAL_ACTOR, project.id, newest.id)
+    assert await run(life, project, "cat", "file", "new") == b"two\nmore\n"
+
+
+async def is_free(life: Life, project: Project) -> bool:
+    """Say whether nothing holds the project awake."""
+    return not await life.world.services.leases.of(project.id)
 
 
 async def test_a_container_stopped_behind_our_back_ends_its_processes(life: Life) -> None:

@@ -78,6 +78,19 @@ def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) ->
     return _step_down(facts.phase, now - project.last_active_at, tiers)
 
 
+def next_step_down(project: Project, *, tiers: Tiers) -> tuple[Step, datetime] | None:
+    """Return the step that comes next if nothing happens, and when; None if none will."""
+    after = {
+        Phase.RUNNING: ((Step.FREEZE, tiers.freeze_after), (Step.STOP, tiers.stop_after)),
+        Phase.FROZEN: ((Step.STOP, tiers.stop_after),),
+        Phase.STOPPED: ((Step.ARCHIVE, tiers.archive_after),),
+    }.get(project.phase, ())
+    for step, length in after:
+        if length:
+            return step, project.last_active_at + length
+    return None
+
+
 def _step_down(phase: Phase, idle: timedelta, tiers: Tiers) -> Decision | None:
     match phase:
         case Phase.RUNNING if _is_due(idle, tiers.stop_after):

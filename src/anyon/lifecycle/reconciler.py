@@ -96,8 +96,8 @@ class Reconciler:
 def needs_step(
     project: Project, *, seen: Phase, leases: Sequence[Lease], tiers: Tiers, now: datetime
 ) -> bool:
-    """Say whether the record disagrees with what is *seen*, or a step is due."""
-    if repair(project.phase, seen) is not None:
+    """Say whether the record disagrees with what is *seen*, or a step is due or unfinished."""
+    if project.phase is Phase.ARCHIVING or repair(project.phase, seen) is not None:
         return True
     facts = Facts(phase=project.phase, leases=leases)
     return next_step(project, facts=facts, tiers=tiers, now=now) is not None

@@ -1,6 +1,6 @@
 """All use cases over their parts, wired together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,17 +13,21 @@ from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError
+from anyon.domain.life import Tiers
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine, Limits
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
+from anyon.services.archives import Archives
 from anyon.services.attempts import Attempts
+from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.containers import Containers
 from anyon.services.feed import Feed
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
 from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
+from anyon.services.outlooks import Outlooks
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.runs import Runs
@@ -31,6 +35,7 @@ from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
 from anyon.services.trees import Owner
+from anyon.storage.checkpoints import Checkpoints
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +47,7 @@ class Parts:
     ``environment`` is where agents' keys are looked up; ``files_owner`` is who a project's files
     belong to where programs do not run inside as the server's own user; ``may_import`` says
     whether local directories may become projects (only where the one user is the machine's own).
+    ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one.
     """
 
     db: Database
@@ -60,6 +66,9 @@ class Parts:
     stop_grace: timedelta = timedelta(seconds=10)
     output_cap_bytes: int = 64 * 1024 * 1024
     lease_ttl: timedelta = TTL
+    tiers: Tiers = field(default_factory=Tiers)
+    checkpoints: Checkpoints | None = None
+    saved_trees: Sequence[str] = ("workspace", "home", "system")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +80,9 @@ class Services:
     attempts: Attempts
     processes: ProcessRuns
     containers: Containers
+    archives: Archives | None
+    checkpoints: ProjectCheckpoints | None
+    outlooks: Outlooks
     tokens: Tokens
     feed: Feed
     runs: Runs
@@ -79,6 +91,7 @@ class Services:
     db: Database
     supervisor: Supervisor
     server_id: str
+    tiers: Tiers
 
     async def recover(self) -> None:
         """Take up what an earlier life of this server left; call it once, before serving.
@@ -97,6 +110,8 @@ class Services:
     async def _recover(self, project: Project) -> None:
         match project.phase:
             case Phase.CREATING:
+                await self.projects.undo(project)
+            case Phase.ERROR if project.state_reason == "creating_deadline":
                 await self.projects.undo(project)
             case Phase.DELETING:
                 await self.projects.erase(project)
@@ -117,6 +132,7 @@ def build(parts: Parts) -> Services:
     server = server_id(parts.home)
     homes = Homes(parts.home, owner=parts.files_owner)
     leases = Leases(db, clock, supervisor, server_id=server, ttl=parts.lease_ttl)
+    archives = _archives(parts, homes)
     containers = Containers(
         db=db,
         engine=parts.engine,
@@ -128,6 +144,7 @@ def build(parts: Parts) -> Services:
         supervisor=supervisor,
         image=parts.image,
         limits=parts.limits,
+        archives=archives,
     )
     launches = Launches(
         db=db,
@@ -150,11 +167,42 @@ def build(parts: Parts) -> Services:
         supervisor=supervisor,
         stop_grace=parts.stop_grace,
     )
-    return _gathered(parts, leases, containers, launches, runs, homes, feed, supervisor, server)
+    return _gathered(
+        parts, archives, leases, containers, launches, runs, homes, feed, supervisor, server
+    )
+
+
+def _archives(parts: Parts, homes: Homes) -> Archives | None:
+    if parts.checkpoints is None:
+        return None
+    return Archives(
+        checkpoints=parts.checkpoints,
+        trees=parts.saved_trees,
+        db=parts.db,
+        homes=homes,
+        clock=parts.clock,
+    )
+
+
+def _checkpoints(
+    parts: Parts, archives: Archives | None, containers: Containers, leases: Leases
+) -> ProjectCheckpoints | None:
+    if archives is None:
+        return None
+    return ProjectCheckpoints(
+        archives=archives,
+        db=parts.db,
+        engine=parts.engine,
+        processes=parts.processes,
+        containers=containers,
+        leases=leases,
+        grace=parts.stop_grace,
+    )
 
 
 def _gathered(  # noqa: PLR0917 - the second half of build
     parts: Parts,
+    archives: Archives | None,
     leases: Leases,
     containers: Containers,
     launches: Launches,
@@ -207,6 +255,9 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             supervisor=supervisor,
         ),
         containers=containers,
+        archives=archives,
+        checkpoints=_checkpoints(parts, archives, containers, leases),
+        outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers),
         tokens=Tokens(db, clock),
         feed=feed,
         runs=runs,
@@ -215,4 +266,5 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         db=db,
         supervisor=supervisor,
         server_id=server,
+        tiers=parts.tiers,
     )

@@ -27,6 +27,7 @@ from anyon.engines.engine import (
     Stream,
 )
 from anyon.processes.processes import Processes
+from anyon.services.archives import Archives
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
 from anyon.services.leases import Leases
@@ -34,6 +35,8 @@ from anyon.services.shells import HeldStream
 from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
+
+_RESTORE_DEADLINE = timedelta(hours=2)
 
 
 class Containers:
@@ -56,6 +59,7 @@ class Containers:
         supervisor: Supervisor,
         image: str | None = None,
         limits: Limits | None = None,
+        archives: Archives | None = None,
         start_deadline: timedelta = timedelta(minutes=2),
     ) -> None:
         self._db = db
@@ -68,6 +72,7 @@ class Containers:
         self._supervisor = supervisor
         self._image = image
         self._limits = limits or Limits()
+        self._archives = archives
         self._deadline = start_deadline
         self._starts: dict[ProjectId, asyncio.Task[ContainerInfo]] = {}
         self._locks: dict[ProjectId, asyncio.Lock] = {}
@@ -146,31 +151,42 @@ class Containers:
         return await asyncio.shield(start)
 
     async def _bring_up(self, project: Project) -> ContainerInfo:
+        # Looked at under the lock too: who steps the project down holds it from the moment that
+        # it has seen no lease, and whoever is here has one already.
+        async with self.lock(project.id):
+            async with self._within(self._deadline, project):
+                info = await self._engine.inspect(project.id)
+                if info is not None and info.state is ContainerState.RUNNING:
+                    return info
+                found = await self._not_deleted(project.id)
+            async with self._within(_RESTORE_DEADLINE, project):
+                await self._bring_files_back(found)
+            async with self._within(self._deadline, project):
+                if info is not None and info.state is ContainerState.FROZEN:
+                    info = await self._engine.thaw(project.id)
+                else:
+                    info = await self._start_stopped(project)
+            if project.phase is not Phase.CREATING:
+                await self.record(project.id, Phase.RUNNING, reason="woken")
+            return info
+
+    @asynccontextmanager
+    async def _within(self, deadline: timedelta, project: Project) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._deadline.total_seconds()):
-                return await self._start(project)
+            async with asyncio.timeout(deadline.total_seconds()):
+                yield
         except TimeoutError as error:
             raise DeadlineExceededError(
-                f"the container of {project.name!r} did not start in {self._deadline}",
+                f"the container of {project.name!r} did not start in {deadline}",
                 code="start_deadline",
                 hint="Look at the engine (`anyon doctor`); trying again is safe.",
             ) from error
 
-    async def _start(self, project: Project) -> ContainerInfo:
-        # Looked at under the lock too: who steps the project down holds it from the moment that
-        # it has seen no lease, and whoever is here has one already.
-        async with self.lock(project.id):
-            info = await self._engine.inspect(project.id)
-            if info is not None and info.state is ContainerState.RUNNING:
-                return info
-            await self._refuse_deleted(project.id)
-            if info is not None and info.state is ContainerState.FROZEN:
-                info = await self._engine.thaw(project.id)
-            else:
-                info = await self._start_stopped(project)
-            if project.phase is not Phase.CREATING:
-                await self.record(project.id, Phase.RUNNING, reason="woken")
-            return info
+    async def _bring_files_back(self, project: Project) -> None:
+        if self._archives is not None and self._archives.must_restore(project):
+            wanted = self._archives.wanted(project)
+            await self.record(project.id, Phase.RESTORING, reason="woken", detail=wanted or "")
+            await self._archives.bring_back(project, wanted)
 
     async def _start_stopped(self, project: Project) -> ContainerInfo:
         await self._homes.make(project)
@@ -181,10 +197,11 @@ class Containers:
         log.info("container.started", project=project.id)
         return info
 
-    async def _refuse_deleted(self, project_id: ProjectId) -> None:
+    async def _not_deleted(self, project_id: ProjectId) -> Project:
         found = await self._db.read(project_rows.find, project_id)
         if found is None or found.deleted_at is not None:
             raise ConflictError("the project was deleted", code="project_deleted")
+        return found
 
     def _spec(self, project: Project) -> ContainerSpec:
         return ContainerSpec(

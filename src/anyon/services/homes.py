@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anyon.domain import layout
@@ -60,6 +60,51 @@ class Homes:
         """Return where the embedded engine keeps what is installed."""
         return self.state(project) / "system"
 
+    def trees(self, project: Project) -> dict[str, Path]:
+        """Return what makes up a project's state, by the names that checkpoints use."""
+        state = self.state(project.id)
+        return {
+            "workspace": Path(project.path),
+            "home": state / "home",
+            "system": state / "system",
+        }
+
+    def are_whole(self, project: Project) -> bool:
+        """Say whether all of the project's files are on this machine."""
+        return all(path.is_dir() for path in self.trees(project).values())
+
+    def staging(self, project: ProjectId, unique: str) -> Path:
+        """Return a place for a restore, on the same file system as where it goes."""
+        return self.home / "restores" / f"{project}-{unique}"
+
+    async def release(self, project: Project) -> None:
+        """Move the project's files (not the records of its processes) to the trash; absent is success."""
+        await asyncio.to_thread(self._release, project)
+
+    def _release(self, project: Project) -> None:
+        for name, path in self.trees(project).items():
+            self._to_trash(path, f"{project.id}-{name}")
+
+    async def replace(self, project: Project, staged: Mapping[str, Path]) -> None:
+        """Put *staged* trees in the place of the project's own, which go to the trash.
+
+        Each is a rename. After a crash in between it is repeated from the checkpoint.
+        """
+        await asyncio.to_thread(self._replace, project, staged)
+
+    def _replace(self, project: Project, staged: Mapping[str, Path]) -> None:
+        for name, path in self.trees(project).items():
+            self._to_trash(path, f"{project.id}-{name}")
+            if name in staged:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                staged[name].rename(path)
+
+    def _to_trash(self, path: Path, name: str) -> None:
+        trash = self.home / "trash"
+        trash.mkdir(exist_ok=True, mode=0o700)
+        if path.exists():
+            path.rename(trash / f"{name}-{new_id()}")
+
     async def make(self, project: Project) -> None:
         """Make the directories that are missing; UnavailableError ``disk_full``."""
         await asyncio.to_thread(self._make, project)
@@ -95,11 +140,8 @@ class Homes:
             raise trees.explained(error, "moving a project's files to the trash") from error
 
     def _move_to_trash(self, project: Project) -> None:
-        trash = self.home / "trash"
-        trash.mkdir(exist_ok=True, mode=0o700)
         for kind, path in (("files", Path(project.path)), ("state", self.state(project.id))):
-            if path.exists():
-                path.rename(trash / f"{project.id}-{kind}-{new_id()}")
+            self._to_trash(path, f"{project.id}-{kind}")
 
     async def empty_trash(self) -> None:
         """Delete what is in the trash, one sweep at a time; may be broken off and called again."""

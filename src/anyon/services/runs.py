@@ -13,13 +13,14 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 import structlog
+from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
 from anyon.db import processes as process_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
-from anyon.domain.entities import Process, Project
+from anyon.domain.entities import Attempt, Process, Project
 from anyon.domain.errors import AnyonError, ConflictError, UnavailableError
 from anyon.domain.ids import ProcessId, ProjectId
 from anyon.domain.states import ExitReason, RunReason
@@ -55,6 +56,7 @@ class Run:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    has_turn: bool = False
     task: asyncio.Task[None] | None = None
     refusal: AnyonError | None = None
 
@@ -232,9 +234,10 @@ class Runs:
         """Start the process; return an exit instead where it was not to be started any more."""
         await self._wait_turn(run)
         async with run.lock:
-            if await self._db.read(process_rows.is_stopping, run.process.id):
+            due = await self._db.read(_due, run.process)
+            if due.is_stopping:
                 return Exit(code=None, reason=ExitReason.KILLED_BY_USER, at=self._clock.now())
-            spec = run.spec or await self._specify(run.process, project)
+            spec = run.spec or await self._specify(run.process, due.attempt, due.project or project)
             for left in reversed(range(START_TRIES)):
                 try:
                     await self._processes.start(project.id, spec)
@@ -245,10 +248,11 @@ class Runs:
                     await self._clock.sleep(PAUSE)
         return None
 
-    async def _specify(self, process: Process, project: Project) -> ProcessSpec:
+    async def _specify(
+        self, process: Process, attempt: Attempt | None, project: Project
+    ) -> ProcessSpec:
         worktree: PurePosixPath | None = None
         if process.attempt_id is not None:
-            attempt = await self._db.read(attempt_rows.find, process.attempt_id)
             if attempt is None or attempt.worktree_deleted:
                 raise ConflictError("the attempt's worktree is gone", code="worktree_deleted")
             worktree = await self._launches.worktree(project, attempt)
@@ -256,19 +260,27 @@ class Runs:
                 head = await self._chains.head(project.id, worktree)
                 changes = {"before_head_commit": head}
                 await self._db.write(process_rows.change, process.id, changes)
-        latest = await self._db.read(project_rows.find, project.id)  # it may be set up by now
-        return self._launches.spec(latest or project, process, worktree)
+        return self._launches.spec(project, process, worktree)
 
     async def _wait_turn(self, run: Run) -> None:
         """Let the setup scripts of a project run one by one, oldest first."""
         if run.process.run_reason is not RunReason.SETUPSCRIPT:
             return
+        while (other := self._ahead(run)) is not None and not run.stopping.is_set():
+            await _either(other.ended, run.stopping)
+        run.has_turn = True
+
+    def _ahead(self, run: Run) -> Run | None:
+        """Return a run whose setup script goes before that of *run*."""
         mine = (run.process.created_at, run.process.id)
-        for other in tuple(self._runs.values()):
-            is_before = (other.process.created_at, other.process.id) < mine
+        for other in self._runs.values():
+            # One that is younger may have come here first: it has its turn then.
+            is_before = other.has_turn or (other.process.created_at, other.process.id) < mine
             is_setup = other.process.run_reason is RunReason.SETUPSCRIPT
-            if is_before and is_setup and other.process.project_id == run.process.project_id:
-                await _either(other.ended, run.stopping)
+            is_here = other.process.project_id == run.process.project_id
+            if is_setup and is_here and is_before and other is not run and not other.ended.is_set():
+                return other
+        return None
 
     async def _learn_session(self, process: Process) -> None:
         """Record the agent's session as soon as its output tells it."""
@@ -297,6 +309,24 @@ class Runs:
                 keep = self._containers.keep(project, holder=process.id, reason="recovery")
                 await lease.enter_async_context(keep)
                 self.begin(process).lease = lease
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is true of a process at the moment of its start: the project may be set up by now."""
+
+    is_stopping: bool
+    attempt: Attempt | None
+    project: Project | None
+
+
+def _due(connection: Connection, process: Process) -> _Due:
+    attempt = process.attempt_id and attempt_rows.find(connection, process.attempt_id)
+    return _Due(
+        is_stopping=process_rows.is_stopping(connection, process.id),
+        attempt=attempt or None,
+        project=project_rows.find(connection, process.project_id),
+    )
 
 
 async def _either(*events: asyncio.Event) -> None:

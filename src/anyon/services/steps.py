@@ -18,9 +18,9 @@ from anyon.domain.repairs import Repair, repair
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState, Engine
 from anyon.processes.processes import Processes
+from anyon.services.archives import Archives
 from anyon.services.containers import Containers
 from anyon.services.leases import Leases
-from anyon.services.savers import Saver
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Steps:
         processes: Processes,
         containers: Containers,
         leases: Leases,
-        saver: Saver,
+        archives: Archives | None,
         clock: Clock,
         tiers: Tiers,
         grace: timedelta,
@@ -58,7 +58,7 @@ class Steps:
         self._processes = processes
         self._containers = containers
         self._leases = leases
-        self._saver = saver
+        self._archives = archives
         self._clock = clock
         self._tiers = tiers
         self._grace = grace
@@ -70,6 +70,10 @@ class Steps:
             if project is None or project.deleted_at is not None:
                 return None
             project = await self._repaired(project)
+            if project.phase is Phase.ARCHIVING and self._archives is not None:
+                # The lock is ours, so whoever began this is gone: it is finished.
+                await self._archive(project, self._archives)
+                return Decision(step=Step.ARCHIVE, reason="archiving_interrupted")
             facts = Facts(phase=project.phase, leases=await self._leases.of(project_id))
             decision = next_step(project, facts=facts, tiers=self._tiers, now=self._clock.now())
             if decision is not None and decision.step is not Step.WAKE:
@@ -102,6 +106,9 @@ class Steps:
                 await self._stop(project, decision.reason)
             case Step.SAVE:
                 await self._save_stopped(project)
+            case Step.ARCHIVE if self._archives is not None:
+                await self._containers.record(project.id, Phase.ARCHIVING, reason=decision.reason)
+                await self._archive(project, self._archives)
             case Step.FAIL:
                 await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
             case _:
@@ -117,6 +124,12 @@ class Steps:
         await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason=reason)
         await self._save_stopped(project)
 
+    async def _archive(self, project: Project, archives: Archives) -> None:
+        await archives.confirm(project)
+        await self._engine.remove(project.id)
+        await archives.release(project)
+        await self._containers.record(project.id, Phase.ARCHIVED, reason="released")
+
     async def _end_running(self, project_id: ProjectId) -> None:
         for state in await self._processes.list(project_id):
             if state.exit is None:
@@ -125,8 +138,11 @@ class Steps:
                 )
 
     async def _save_stopped(self, project: Project) -> None:
+        if self._archives is None:  # this server was set to keep no checkpoints
+            await self._containers.record(project.id, Phase.STOPPED, reason="not_kept")
+            return
         try:
-            await self._saver.save(project, reason="stop")
+            await self._archives.save(project, reason="stop")
         except AnyonError as error:
             # The files stay where they are; the phase shows it, and the next tick tries again.
             log.warning("project.save_failed", project=project.id, code=error.code)

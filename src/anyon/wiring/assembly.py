@@ -1,5 +1,6 @@
 """Settings to drivers to services to loops to app: one server's parts, opened and closed in order."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,14 +19,18 @@ from anyon.db.databases import Database
 from anyon.domain.life import Tiers
 from anyon.engines.engine import ContainerState, Engine, Limits
 from anyon.git.repositories import GitRepositories
+from anyon.lifecycle.checkpointer import Checkpointer
 from anyon.lifecycle.loops import Loop
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.processes.durable import DurableProcesses
 from anyon.services import Parts, Services, build
-from anyon.services.savers import LocalOnly
+from anyon.services.homes import server_id
 from anyon.services.steps import Steps
+from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
-from anyon.wiring import engines
+from anyon.wiring import engines, stores
+
+_ALL_TREES = ("workspace", "home", "system")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +54,20 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     clock = clock or SystemClock()
     engine = await engines.choose(settings)
     database = Database(settings.database_url or settings.home / "anyon.db")
+    checkpoints = await asyncio.to_thread(_checkpoints, settings, clock)
     processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
     try:
         await database.open()
-        services = build(_parts(settings, database, engine, processes, clock))
+        services = build(
+            _parts(
+                settings,
+                database=database,
+                engine=engine,
+                processes=processes,
+                checkpoints=checkpoints,
+                clock=clock,
+            )
+        )
         try:
             await services.recover()
             if settings.tokens_required:
@@ -62,8 +77,22 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             await services.close()
     finally:
         await processes.close()
+        if checkpoints is not None:
+            await checkpoints.close()
         await database.close()
         await engine.close()
+
+
+def _checkpoints(settings: Settings, clock: Clock) -> Checkpoints | None:
+    objects = stores.store(settings)
+    if objects is None:
+        return None
+    return Checkpoints(
+        objects,
+        cache=settings.home / "checkpoints",
+        clock=clock,
+        server=server_id(settings.home),
+    )
 
 
 def _run_directory(settings: Settings, project: str) -> Path:
@@ -72,9 +101,11 @@ def _run_directory(settings: Settings, project: str) -> Path:
 
 def _parts(
     settings: Settings,
+    *,
     database: Database,
     engine: Engine,
     processes: DurableProcesses,
+    checkpoints: Checkpoints | None,
     clock: Clock,
 ) -> Parts:
     limits = Limits(
@@ -84,6 +115,10 @@ def _parts(
     )
     # Programs in Docker run as the image's user; elsewhere they run as the server's own.
     uid = settings.container_uid
+    # What is installed in a Docker container lies in the engine's own layers, not in a tree.
+    trees = ("workspace", "home") if engine.name == "docker" else _ALL_TREES
+    # Local files are let go only where a store holds all of them; else the last tier is off.
+    can_archive = checkpoints is not None and trees == _ALL_TREES
     others = engine.name == "docker" and os.geteuid() == 0
     return Parts(
         db=database,
@@ -101,6 +136,13 @@ def _parts(
         may_import=not settings.tokens_required,
         stop_grace=settings.stop_grace,
         output_cap_bytes=settings.output_cap,
+        checkpoints=checkpoints,
+        saved_trees=trees,
+        tiers=Tiers(
+            freeze_after=settings.freeze_after,
+            stop_after=settings.stop_after,
+            archive_after=settings.archive_after if can_archive else timedelta(0),
+        ),
     )
 
 
@@ -111,19 +153,14 @@ def _gathered(
     services: Services,
     clock: Clock,
 ) -> Anyon:
-    # Files are released only when a store holds them; without one the last tier is off.
-    tiers = Tiers(
-        freeze_after=settings.freeze_after,
-        stop_after=settings.stop_after,
-        archive_after=timedelta(0),
-    )
+    tiers = services.tiers
     steps = Steps(
         db=services.db,
         engine=engine,
         processes=processes,
         containers=services.containers,
         leases=services.leases,
-        saver=LocalOnly(),
+        archives=services.archives,
         clock=clock,
         tiers=tiers,
         grace=settings.stop_grace,
@@ -143,10 +180,32 @@ def _gathered(
         agents=tuple(registry.registry().values()),
         before_scrape=look_before_scrape,
     )
-    loop = Loop(name="reconciler", interval=settings.reconcile_interval, tick=reconciler.tick)
     return Anyon(
-        settings=settings, engine=engine, services=services, app=app, loops=(loop,), clock=clock
+        settings=settings,
+        engine=engine,
+        services=services,
+        app=app,
+        loops=_loops(settings, reconciler, services, clock),
+        clock=clock,
     )
+
+
+def _loops(
+    settings: Settings, reconciler: Reconciler, services: Services, clock: Clock
+) -> Sequence[Loop]:
+    found = [Loop(name="reconciler", interval=settings.reconcile_interval, tick=reconciler.tick)]
+    if services.archives is not None and settings.checkpoint_interval:
+        checkpointer = Checkpointer(
+            db=services.db, archives=services.archives, leases=services.leases, clock=clock
+        )
+        found.append(
+            Loop(
+                name="checkpointer",
+                interval=settings.checkpoint_interval,
+                tick=checkpointer.tick,
+            )
+        )
+    return tuple(found)
 
 
 async def _count(engine: Engine) -> dict[str, int]:

@@ -46,7 +46,7 @@ async def choose(settings: Settings) -> Engine:
     """Return the engine that is set, examined; ``auto`` is docker if it answers, else bubblewrap."""
     match settings.engine:
         case "memory":
-            return MemoryEngine()
+            return MemoryEngine(hidden=[settings.home])
         case "bubblewrap":
             return await _examined(bubblewrap(settings))
         case "docker":

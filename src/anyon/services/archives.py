@@ -1,0 +1,144 @@
+"""A project's files in the store: saved, and put back in place; whoever calls holds the project's lock."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from anyon.clock import Clock
+from anyon.db import events as event_rows
+from anyon.db import projects as project_rows
+from anyon.db.databases import Database
+from anyon.domain.entities import Project
+from anyon.domain.errors import ConflictError, NotFoundError
+from anyon.domain.ids import ProjectId, new_id
+from anyon.domain.states import Phase
+from anyon.services.homes import Homes
+from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.records import Checkpoint
+
+log = structlog.get_logger(__name__)
+
+
+def place(project: Project) -> str:
+    """Return a project's name in the store."""
+    return f"{project.user_id}/{project.id}"
+
+
+class Archives:
+    """Saves *trees* (of ``workspace``, ``home``, ``system``) of projects, and brings them back.
+
+    A save that has returned can be restored anywhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoints: Checkpoints,
+        trees: Sequence[str],
+        db: Database,
+        homes: Homes,
+        clock: Clock,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._trees = frozenset(trees)
+        self._db = db
+        self._homes = homes
+        self._clock = clock
+        self._locks: dict[ProjectId, asyncio.Lock] = {}
+
+    def _lock(self, project: Project) -> asyncio.Lock:
+        """Return the lock of a project's files: a save never sees them while they are replaced or let go."""
+        return self._locks.setdefault(project.id, asyncio.Lock())
+
+    @property
+    def has_everything(self) -> bool:
+        """Whether a project's local files may be let go: all that makes it up is saved."""
+        return self._trees >= {"workspace", "home", "system"}
+
+    async def save(self, project: Project, *, reason: str) -> Checkpoint:
+        """Return once the project's state as of now is confirmed in the store.
+
+        ConflictError (``project_archived``) where its files are in the store only.
+        """
+        async with self._lock(project):
+            found = await self._db.read(project_rows.find, project.id)
+            if found is None or self.must_restore(found):
+                raise ConflictError(
+                    "the project's files are in the store only", code="project_archived"
+                )
+            return await self._save(found, reason)
+
+    async def _save(self, project: Project, reason: str) -> Checkpoint:
+        trees = {
+            name: path
+            for name, path in self._homes.trees(project).items()
+            if name in self._trees and path.is_dir()
+        }
+        saved = await self._checkpoints.save(place(project), trees, reason=reason)
+        if saved.is_new:
+            await self._db.write(
+                event_rows.add,
+                project.id,
+                "checkpoint.saved",
+                self._clock.now(),
+                reason=reason,
+                detail=saved.checkpoint.id,
+            )
+        return saved.checkpoint
+
+    async def list(self, project: Project) -> Sequence[Checkpoint]:
+        """Return the project's checkpoints, newest first."""
+        return await self._checkpoints.list(place(project))
+
+    async def chosen(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
+        """Return a checkpoint (None: the last), or raise NotFoundError ``checkpoint_not_found``."""
+        if checkpoint_id is not None:
+            return await self._checkpoints.get(place(project), checkpoint_id)
+        latest = await self._checkpoints.latest(place(project))
+        if latest is None:
+            raise NotFoundError("the project has no checkpoint yet", code="checkpoint_not_found")
+        return latest
+
+    def must_restore(self, project: Project) -> bool:
+        """Say whether a project's files are not (all) on this machine, or were being replaced."""
+        if project.phase is Phase.ARCHIVING:
+            return not self._homes.are_whole(project)
+        return project.phase in {Phase.ARCHIVED, Phase.RESTORING}
+
+    @staticmethod
+    def wanted(project: Project) -> str | None:
+        """Return which checkpoint a restore that was cut off was bringing back; None is the last."""
+        return (project.state_detail or None) if project.phase is Phase.RESTORING else None
+
+    async def bring_back(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
+        """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
+        chosen = await self.chosen(project, checkpoint_id)
+        staging = self._homes.staging(project.id, new_id())
+        try:
+            targets = {name: staging / name for name in chosen.roots}
+            await self._checkpoints.restore(place(project), chosen.id, targets)
+            async with self._lock(project):
+                await self._homes.replace(project, targets)
+        finally:
+            await asyncio.to_thread(_remove_staging, staging)
+        log.info("project.restored", project=project.id, checkpoint=chosen.id)
+        return chosen
+
+    async def confirm(self, project: Project) -> None:
+        """Return once the store has all that is here; of a release that was begun, it has."""
+        if self._homes.are_whole(project):
+            await self.save(project, reason="archive")
+
+    async def release(self, project: Project) -> None:
+        """Let the local files go, after ``confirm``; what is left of a release is finished."""
+        async with self._lock(project):
+            await self._homes.release(project)
+        await self._homes.empty_trash()
+
+
+def _remove_staging(staging: Path) -> None:
+    """Remove a restore's own copies: none after a success, parts after a failure."""
+    shutil.rmtree(staging, ignore_errors=True)

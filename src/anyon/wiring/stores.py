@@ -1,0 +1,35 @@
+"""Where checkpoints go: the setting ``store``, made into an object store."""
+
+from pathlib import Path
+
+from anyon.config import Settings
+from anyon.domain.errors import InvalidInputError
+from anyon.storage.drivers.files import FilesStore
+from anyon.storage.objects import ObjectStore
+from anyon.storage.wrappers import RetryingStore
+
+
+def store(settings: Settings) -> ObjectStore | None:
+    """Return the object store that is set, retrying by itself, or None for ``none``.
+
+    Raises InvalidInputError (``bad_store``) for an address that no driver takes.
+    """
+    if settings.store == "none":
+        return None
+    return RetryingStore(_driver(settings))
+
+
+def _driver(settings: Settings) -> ObjectStore:
+    address = settings.store
+    if address.startswith("gs://"):
+        from anyon.storage.drivers.gcs import GcsStore  # noqa: PLC0415 - a large library, for buckets only
+
+        bucket, _, prefix = address.removeprefix("gs://").partition("/")
+        return GcsStore(bucket, prefix=prefix)
+    if "://" in address:
+        raise InvalidInputError(
+            f"no driver takes the store {address!r}",
+            code="bad_store",
+            hint="Set ANYON_STORE to a directory, to gs://bucket/prefix, or to none.",
+        )
+    return FilesStore(Path(address).expanduser() if address else settings.home / "store")

@@ -1,0 +1,76 @@
+"""A project's life over HTTP: who holds it awake, what happened, its checkpoints."""
+
+import asyncio
+
+import pytest
+from tests.api.conftest import Running
+
+from anyon.sdk.errors import ApiError
+from anyon.sdk.requests import CreateProject, Exec
+
+
+async def test_who_holds_a_project_awake_is_told(server: Running) -> None:
+    """A running process is a holder with a reason; without holders the next step down has a time."""
+    project = await server.client.projects.create(CreateProject(name="demo"))
+    idle = await server.client.lives.awake(project.id)
+    assert idle.leases == []
+    assert idle.next_step == "freeze"
+    assert idle.next_step_at is not None
+    process = await server.client.projects.exec(project.id, Exec(argv=["sleep", "1000"]))
+    busy = await server.client.lives.awake(project.id)
+    assert [lease.reason for lease in busy.leases] != []
+    assert busy.next_step is None
+    await server.client.processes.stop(process.id)
+
+
+async def test_events_are_read_on_from_a_number(server: Running) -> None:
+    """What happened is listed in order, and a reader goes on after the last number it saw."""
+    project = await server.client.projects.create(CreateProject(name="demo"))
+    events = await server.client.lives.events(project.id)
+    assert [event.kind for event in events][:1] == ["project.created"]
+    assert await server.client.lives.events(project.id, after=events[-1].sequence) == []
+
+
+async def test_a_project_goes_back_to_a_checkpoint(server: Running) -> None:
+    """Save, change, restore: the files are as they were, and the list shows both states."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+
+    async def run(script: str) -> None:
+        done = await client.projects.exec(project.id, Exec(argv=["sh", "-c", script]))
+        assert (await client.processes.wait(done.id)).exit_code == 0
+        async with asyncio.timeout(60):  # its lease goes a moment after its end is told
+            while (await client.lives.awake(project.id)).leases:
+                await asyncio.sleep(0.02)
+
+    await run("echo one > file")
+    saved = await client.lives.save(project.id)
+    await run("echo two > file")
+    await client.lives.restore(project.id, saved.id)
+    await run("test $(cat file) = one")
+    reasons = [one.reason for one in await client.lives.checkpoints(project.id)]
+    assert reasons[0] == "before_restore"
+    assert "asked" in reasons
+
+
+async def test_an_unknown_checkpoint_changes_nothing(server: Running) -> None:
+    """A restore of a checkpoint that is not there is 404 with its own code, and nothing is stopped."""
+    project = await server.client.projects.create(CreateProject(name="demo"))
+    with pytest.raises(ApiError) as refused:
+        await server.client.lives.restore(project.id, "20260101T000000Z-nothing")
+    assert refused.value.status == 404
+    assert (await server.client.lives.awake(project.id)).phase == "running"
+
+
+async def test_a_foreign_project_has_no_life_to_show(server: Running) -> None:
+    """An unknown id is 404 on each of these routes."""
+    unknown = "00000000-0000-4000-8000-00000000abcd"
+    for call in (
+        server.client.lives.awake,
+        server.client.lives.events,
+        server.client.lives.checkpoints,
+        server.client.lives.save,
+    ):
+        with pytest.raises(ApiError) as refused:
+            await call(unknown)
+        assert refused.value.status == 404
