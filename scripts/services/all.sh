@@ -2,10 +2,10 @@
 # Every service that the tests use: all.sh start|stop|status
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-services="docker images"
+services="docker images postgres"
 case ${1:-} in
 start | status) ;;
-stop) services="images docker" ;;
+stop) services="postgres images docker" ;;
 *)
     echo "usage: $0 start|stop|status" >&2
     exit 2
@@ -13,6 +13,10 @@ stop) services="images docker" ;;
 esac
 failed=0
 for service in $services; do
-    "$here/$service.sh" "$1" || failed=$?
+    "$here/$service.sh" "$1" || {
+        code=$?
+        # Without Postgres its tests are left out; only CI insists.
+        [ "$service" = postgres ] && [ -z "${CI:-}" ] || failed=$code
+    }
 done
 exit "$failed"

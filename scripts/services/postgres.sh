@@ -7,14 +7,27 @@ cd "$(dirname "$0")/../.."
 root=$PWD/.cache/services/postgres
 data=$root/data
 
-tools() {
-  local found
-  found=$(find /usr/lib/postgresql -maxdepth 3 -name pg_ctl 2>/dev/null | sort -V | tail -1)
-  if [ -z "$found" ]; then
+installed() { find /usr/lib/postgresql -maxdepth 3 -name pg_ctl 2>/dev/null | sort -V | tail -1; }
+
+# As root it is installed from the distribution's packages; the package's own server is not started.
+install() {
+  [ -z "$(installed)" ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "Postgres is not installed; as root: apt-get install postgresql" >&2
     exit 3
   fi
-  dirname "$found"
+  echo "postgres: installing" >&2
+  local policy=/usr/sbin/policy-rc.d log=$root/apt.log
+  if [ -e "$policy" ]; then policy=""; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; fi
+  # A third party's source that does not answer must not be in the way: the update may fail.
+  apt-get -qq update >"$log" 2>&1 || true
+  if ! DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql >>"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "Postgres could not be installed; see $log, and check the package sources and the network" >&2
+    [ -z "$policy" ] || rm -f "$policy"
+    exit 3
+  fi
+  [ -z "$policy" ] || rm -f "$policy"
 }
 
 # Postgres refuses to run as root: then it runs as the package's own user.
@@ -50,8 +63,14 @@ place() {
   fi
 }
 
-bin=$(tools)
 mkdir -p "$root"
+if [ "${1:-}" = start ]; then install; fi
+found=$(installed)
+if [ -z "$found" ]; then
+  if [ "${1:-}" = status ]; then echo "not installed" && exit 1; fi
+  exit 0 # nothing to stop or remove
+fi
+bin=$(dirname "$found")
 place
 case "${1:-}" in
   start)
