@@ -1,12 +1,11 @@
 """A project's life over HTTP: who holds it awake, what happened, its checkpoints."""
 
-import asyncio
-
 import pytest
 from tests.api.conftest import Running
 
 from anyon.sdk.errors import ApiError
 from anyon.sdk.requests import CreateProject, Exec
+from anyon.testing.worlds import until
 
 
 async def test_who_holds_a_project_awake_is_told(server: Running) -> None:
@@ -39,9 +38,10 @@ async def test_a_project_goes_back_to_a_checkpoint(server: Running) -> None:
     async def run(script: str) -> None:
         done = await client.projects.exec(project.id, Exec(argv=["sh", "-c", script]))
         assert (await client.processes.wait(done.id)).exit_code == 0
-        async with asyncio.timeout(60):  # its lease goes a moment after its end is told
-            while (await client.lives.awake(project.id)).leases:
-                await asyncio.sleep(0.02)
+        await until(is_free)  # its lease goes a moment after its end is told
+
+    async def is_free() -> bool:
+        return not (await client.lives.awake(project.id)).leases
 
     await run("echo one > file")
     saved = await client.lives.save(project.id)

@@ -128,9 +128,19 @@ class Archives:
         return chosen
 
     async def confirm(self, project: Project) -> None:
-        """Return once the store has all that is here; of a release that was begun, it has."""
-        if self._homes.are_whole(project):
-            await self.save(project, reason="archive")
+        """Return once the store has all that is here; of a release that was begun, it has.
+
+        ConflictError (``files_unreadable``) where some of it could not be read: it must stay.
+        """
+        if not self._homes.are_whole(project):
+            return
+        saved = await self.save(project, reason="archive")
+        if saved.unreadable:
+            raise ConflictError(
+                f"{saved.unreadable} files of the project cannot be read, so they are in no checkpoint",
+                code="files_unreadable",
+                hint="Run the server as a user who can read them, or remove them.",
+            )
 
     async def release(self, project: Project) -> None:
         """Let the local files go, after ``confirm``; what is left of a release is finished."""

@@ -72,7 +72,7 @@ class Steps:
             project = await self._repaired(project)
             if project.phase is Phase.ARCHIVING and self._archives is not None:
                 # The lock is ours, so whoever began this is gone: it is finished.
-                await self._archive(project, self._archives)
+                await self._archive(project, self._archives, "archiving_interrupted")
                 return Decision(step=Step.ARCHIVE, reason="archiving_interrupted")
             facts = Facts(phase=project.phase, leases=await self._leases.of(project_id))
             decision = next_step(project, facts=facts, tiers=self._tiers, now=self._clock.now())
@@ -107,8 +107,7 @@ class Steps:
             case Step.SAVE:
                 await self._save_stopped(project)
             case Step.ARCHIVE if self._archives is not None:
-                await self._containers.record(project.id, Phase.ARCHIVING, reason=decision.reason)
-                await self._archive(project, self._archives)
+                await self._archive(project, self._archives, decision.reason)
             case Step.FAIL:
                 await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
             case _:
@@ -124,8 +123,9 @@ class Steps:
         await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason=reason)
         await self._save_stopped(project)
 
-    async def _archive(self, project: Project, archives: Archives) -> None:
+    async def _archive(self, project: Project, archives: Archives, reason: str) -> None:
         await archives.confirm(project)
+        await self._containers.record(project.id, Phase.ARCHIVING, reason=reason)
         await self._engine.remove(project.id)
         await archives.release(project)
         await self._containers.record(project.id, Phase.ARCHIVED, reason="released")
