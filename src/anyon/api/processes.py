@@ -121,7 +121,8 @@ async def stream_events(
     process = await _process(context, actor, process_id)
     offsets = _offsets(last_event_id or cursor or "0.0")
     for channel, offset in offsets.items():  # an offset past the end is refused before the stream
-        await context.services.processes.output(actor, process.id, channel, offset, 1)
+        if offset:
+            await context.services.processes.output(actor, process.id, channel, offset, 1)
     return StreamingResponse(
         _events(context, actor, process, offsets),
         media_type="text/event-stream",

@@ -1,13 +1,15 @@
 """Use cases on attempts: start, follow up, stop, look at, merge, rebase, clean."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import PurePosixPath
 
 import structlog
+from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
@@ -101,41 +103,41 @@ class Attempts:
     async def _start(
         self, task: Task, project: Project, profile: Profile, base: str | None
     ) -> Attempt:
-        attempt_id = AttemptId(new_id())
-        chain = claims.chain(task, project, profile)
-        first = new_process(project.id, attempt_id, chain, self._clock.now())
-        async with self._hold(project, first) as hold:
-            await self._launches.check_program(project, profile.agent)
-            believed = None if base else self._spares.believed_base(project.id)
-            target = base or believed or await self._repositories.of(project.id).current_branch()
-            now = self._clock.now()
-            attempt = Attempt(
-                id=attempt_id,
-                task_id=task.id,
-                project_id=project.id,
-                branch=branch_for(PREFIX, attempt_id, task.title, width=8),
-                target_branch=target,
-                agent=profile.agent.name,
-                variant=profile.variant,
-                created_at=now,
-                updated_at=now,
-            )
-            await self._db.write(claims.claim, attempt, first, now)
-            try:
-                attempt, first = await self._begun(
-                    project, attempt, first, is_current=believed is not None
-                )
-            except Exception:
-                await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
-                raise
-            if base is None:
-                self._spares.learn_base(project.id, attempt.target_branch)
-            self._publish(attempt)
-            run = self._runs.begin(first, hold=hold.pop_all())
-            self._runs.publish(first)
-            self._spares.make_next(project, attempt.target_branch, after=run.started)
-            log.info("attempt.started", attempt=attempt.id, agent=attempt.agent)
-            return attempt
+        believed = base or self._spares.believed_base(project.id) or await self._base(project)
+        now = self._clock.now()
+        attempt = Attempt(
+            id=(attempt_id := AttemptId(new_id())),
+            task_id=task.id,
+            project_id=project.id,
+            branch=branch_for(PREFIX, attempt_id, task.title, width=8),
+            target_branch=believed,
+            agent=profile.agent.name,
+            variant=profile.variant,
+            created_at=now,
+            updated_at=now,
+        )
+        first = new_process(project.id, attempt_id, claims.chain(task, project, profile), now)
+        claim = partial(claims.claim, attempt=attempt, first=first, now=now)
+        try:
+            async with self._hold(project, first, also=claim) as hold:
+                await self._launches.check_program(project, profile.agent)
+                attempt, first = await self._begun(project, attempt, first, is_current=base is None)
+                run = self._runs.begin(first, hold=hold.pop_all())
+        except Exception:
+            await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
+            raise
+        if base is None:
+            self._spares.learn_base(project.id, attempt.target_branch)
+        self._publish(attempt)
+        self._runs.publish(first)
+        self._spares.make_next(project, attempt.target_branch, after=run.started)
+        log.info("attempt.started", attempt=attempt.id, agent=attempt.agent)
+        return attempt
+
+    async def _base(self, project: Project) -> str:
+        """Return what the workspace has checked out, looked up inside."""
+        async with self._containers.awake(project, holder=project.id, reason="branch"):
+            return await self._repositories.of(project.id).current_branch()
 
     async def _begun(
         self, project: Project, attempt: Attempt, first: Process, *, is_current: bool
@@ -150,8 +152,7 @@ class Attempts:
 
     async def list(self, actor: Actor, task_id: TaskId) -> Sequence[Attempt]:
         """Return the task's attempts, newest first; NotFoundError (``task_unknown``)."""
-        await self._db.read(claims.task_of, actor.user_id, task_id)
-        return await self._db.read(attempt_rows.of_task, actor.user_id, task_id)
+        return await self._db.read(claims.attempts_of, actor.user_id, task_id)
 
     async def list_of_project(self, actor: Actor, project_id: ProjectId) -> Sequence[Attempt]:
         """Return all attempts of a project, newest first."""
@@ -163,8 +164,7 @@ class Attempts:
 
     async def processes(self, actor: Actor, attempt_id: AttemptId) -> Sequence[Process]:
         """Return the attempt's processes, oldest first."""
-        await self._found(actor, attempt_id)
-        return await self._db.read(process_rows.of_attempt, actor.user_id, attempt_id)
+        return await self._db.read(claims.processes_of, actor.user_id, attempt_id)
 
     async def follow_up(
         self, actor: Actor, attempt_id: AttemptId, prompt: str, variant: str | None = None
@@ -204,9 +204,16 @@ class Attempts:
             return process
 
     @asynccontextmanager
-    async def _hold(self, project: Project, process: Process) -> AsyncIterator[AsyncExitStack]:
+    async def _hold(
+        self,
+        project: Project,
+        process: Process,
+        *,
+        also: Callable[[Connection], object] | None = None,
+    ) -> AsyncIterator[AsyncExitStack]:
         """Hold the container for a process that is about to begin; its run may take the hold over."""
-        awake = self._containers.awake(project, holder=process.id, reason=str(process.run_reason))
+        reason = str(process.run_reason)
+        awake = self._containers.awake(project, holder=process.id, reason=reason, also=also)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(awake)
             yield stack

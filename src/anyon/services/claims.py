@@ -1,5 +1,6 @@
 """What is claimed and recorded of attempts, each in one transaction; and what their chains are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -73,6 +74,18 @@ def task_of(connection: Connection, user: UserId, task_id: TaskId) -> tuple[Task
     return task, project
 
 
+def attempts_of(connection: Connection, user: UserId, task_id: TaskId) -> Sequence[Attempt]:
+    """Return a task's attempts, newest first; NotFoundError (``task_unknown``)."""
+    task_of(connection, user, task_id)
+    return attempt_rows.of_task(connection, user, task_id)
+
+
+def processes_of(connection: Connection, user: UserId, attempt_id: AttemptId) -> Sequence[Process]:
+    """Return an attempt's processes, oldest first; NotFoundError (``attempt_unknown``)."""
+    find(connection, user, attempt_id)
+    return process_rows.of_attempt(connection, user, attempt_id)
+
+
 def find(connection: Connection, user: UserId, attempt_id: AttemptId) -> Found:
     """Return an attempt and what it belongs to; NotFoundError (``attempt_unknown``)."""
     attempt = attempt_rows.get(connection, user, attempt_id)
@@ -106,7 +119,9 @@ def begin(connection: Connection, attempt: Attempt, first: Process) -> None:
 
 
 def unclaim(connection: Connection, attempt: Attempt, status: TaskStatus, now: datetime) -> None:
-    """Take back a claim whose attempt could not be begun."""
+    """Take back a claim whose attempt could not be begun; nothing where there is none."""
+    if attempt_rows.find(connection, attempt.id) is None:
+        return
     attempt_rows.remove(connection, attempt.id)
     task_rows.set_status(connection, attempt.task_id, status, now, only_from=TaskStatus.INPROGRESS)
 

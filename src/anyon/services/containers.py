@@ -1,7 +1,7 @@
 """A project's container: made, awake while something holds it, opened for a terminal."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -82,15 +82,37 @@ class Containers:
         return self._locks.setdefault(project_id, asyncio.Lock())
 
     @asynccontextmanager
-    async def awake(self, project: Project, *, holder: str, reason: str) -> AsyncIterator[Lease]:
+    async def awake(
+        self,
+        project: Project,
+        *,
+        holder: str,
+        reason: str,
+        also: Callable[[Connection], object] | None = None,
+    ) -> AsyncIterator[Lease]:
         """Hold the project's container RUNNING inside the block.
 
         However many callers, one start. A lease in the database (with heartbeat) says who holds
-        and why, before the start and until after the block. ConflictError ``owned_elsewhere``.
+        and why, before the start and until after the block; *also* is recorded with it.
+        ConflictError ``owned_elsewhere``.
         """
-        async with self._leases.hold(project.id, holder=holder, reason=reason) as lease:
+        hold = self._leases.hold(project.id, holder=holder, reason=reason, also=also)
+        async with hold as lease:
             await self.ensure(project)
             yield lease
+
+    @asynccontextmanager
+    async def guarded(
+        self, project_id: ProjectId, *, holder: str, reason: str
+    ) -> AsyncIterator[bool]:
+        """Say whether the container runs, and keep it from stepping down inside the block if so.
+
+        It is never woken and nothing is recorded: for short work that may be lost.
+        """
+        with self._leases.guard(project_id, holder=holder, reason=reason):
+            async with self.lock(project_id):  # a step that has not seen the guard is over now
+                is_running = await self.is_running(project_id)
+            yield is_running
 
     @asynccontextmanager
     async def creating(self, project: Project) -> AsyncIterator[Lease]:

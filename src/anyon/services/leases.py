@@ -1,7 +1,7 @@
 """Leases: who has a project awake and why; and the claim of this server on the projects it acts on."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 
 import structlog
@@ -46,19 +46,19 @@ class Leases:
 
     @asynccontextmanager
     async def hold(
-        self, project_id: ProjectId, *, holder: str, reason: str
+        self,
+        project_id: ProjectId,
+        *,
+        holder: str,
+        reason: str,
+        also: Callable[[Connection], object] | None = None,
     ) -> AsyncIterator[Lease]:
-        """Hold a lease inside the block; ConflictError (``owned_elsewhere``) if another server has the project."""
-        now = self._clock.now()
-        lease = Lease(
-            id=LeaseId(new_id()),
-            project_id=project_id,
-            holder=holder,
-            reason=reason,
-            created_at=now,
-            expires_at=now + self._ttl,
-        )
-        other = await self._db.write(_take, lease, self._server_id, now)
+        """Hold a lease inside the block; ConflictError (``owned_elsewhere``) if another server has the project.
+
+        *also* is recorded with it, in one transaction; what it raises is raised, and no lease is taken.
+        """
+        lease = self._new(project_id, holder, reason)
+        other = await self._db.write(_take, lease, self._server_id, lease.created_at, also)
         if other is not None:
             raise _owned(other)
         self._held[lease.id] = lease
@@ -68,6 +68,30 @@ class Leases:
         finally:
             self._held.pop(lease.id, None)
             await self._give_back(lease)
+
+    @contextmanager
+    def guard(self, project_id: ProjectId, *, holder: str, reason: str) -> Iterator[Lease]:
+        """Keep this server itself from stepping a project down inside the block.
+
+        Nothing is recorded and it is no activity: it is for short work that may be lost.
+        """
+        lease = self._new(project_id, holder, reason)
+        self._held[lease.id] = lease
+        try:
+            yield lease
+        finally:
+            del self._held[lease.id]
+
+    def _new(self, project_id: ProjectId, holder: str, reason: str) -> Lease:
+        now = self._clock.now()
+        return Lease(
+            id=LeaseId(new_id()),
+            project_id=project_id,
+            holder=holder,
+            reason=reason,
+            created_at=now,
+            expires_at=now + self._ttl,
+        )
 
     async def claim(self, project_id: ProjectId) -> None:
         """Claim a project without holding it awake; ConflictError (``owned_elsewhere``)."""
@@ -133,11 +157,19 @@ def _owned(other: str) -> ConflictError:
     )
 
 
-def _take(connection: Connection, lease: Lease, server: str, now: datetime) -> str | None:
+def _take(
+    connection: Connection,
+    lease: Lease,
+    server: str,
+    now: datetime,
+    also: Callable[[Connection], object] | None,
+) -> str | None:
     other = project_rows.take(connection, lease.project_id, server, now, lease.expires_at)
     if other is None:
         lease_rows.add(connection, lease)
         project_rows.was_active(connection, lease.project_id, now)
+        if also is not None:
+            also(connection)
     return other
 
 

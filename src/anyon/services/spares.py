@@ -64,9 +64,11 @@ class Spares:
         try:
             await after.wait()
             await self._clock.sleep(PAUSE)
-            async with self._containers.awake(project, holder="spare", reason="spare"):
-                self._made[project.id] = asyncio.Event()
-                await self._repositories.of(project.id).prepare_spare(base)
+            guard = self._containers.guarded(project.id, holder="spare", reason="spare")
+            async with guard as is_running:
+                if is_running:
+                    self._made[project.id] = asyncio.Event()
+                    await self._repositories.of(project.id).prepare_spare(base)
         except AnyonError as error:
             log.info("spare.not_made", project=project.id, code=error.code, error=str(error))
         finally:
