@@ -13,7 +13,7 @@ from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
-from anyon.domain.errors import ConflictError, UnavailableError
+from anyon.domain.errors import ConflictError, NotFoundError, UnavailableError
 from anyon.domain.ids import LOCAL_USER
 from anyon.domain.life import Tiers
 from anyon.domain.states import ExitReason, Phase
@@ -254,6 +254,39 @@ async def test_a_restore_goes_back_and_can_be_undone(life: Life) -> None:
     await until(lambda: is_free(life, project))
     await use.restore(LOCAL_ACTOR, project.id, newest.id)
     assert await run(life, project, "cat", "file", "new") == b"two\nmore\n"
+
+
+async def test_a_deleted_project_comes_back_within_the_window(life: Life) -> None:
+    """Deletion frees the name and the disk at once; until the window is over it can be undone."""
+    services = life.world.services
+    project = await life.world.project("precious")
+    await run(life, project, "sh", "-c", "echo kept > file")
+    await services.projects.delete(LOCAL_ACTOR, project.id)
+    assert not Path(project.path).exists()
+    assert await services.projects.list(LOCAL_ACTOR) == []
+    other = await life.world.project("precious")
+    with pytest.raises(ConflictError, match="another project"):
+        await services.deletions.undo(LOCAL_ACTOR, project.id)
+    await services.projects.delete(LOCAL_ACTOR, other.id)
+    await services.deletions.undo(LOCAL_ACTOR, project.id)
+    assert await run(life, project, "cat", "file") == b"kept\n"
+
+
+async def test_after_the_window_nothing_is_left_of_a_deleted_project(life: Life) -> None:
+    """The reaper forgets checkpoints and record; a younger tombstone stays."""
+    services = life.world.services
+    old = await life.world.project("old")
+    await services.projects.delete(LOCAL_ACTOR, old.id)
+    await life.clock.advance(timedelta(days=6))
+    young = await life.world.project("young")
+    await services.projects.delete(LOCAL_ACTOR, young.id)
+    await life.clock.advance(timedelta(days=2))
+    await services.deletions.purge()
+    assert [one.id for one in await services.deletions.list(LOCAL_ACTOR)] == [young.id]
+    assert services.archives is not None
+    assert await services.archives.list(old) == []
+    with pytest.raises(NotFoundError):
+        await services.deletions.undo(LOCAL_ACTOR, old.id)
 
 
 async def is_free(life: Life, project: Project) -> bool:

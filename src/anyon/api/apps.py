@@ -67,6 +67,7 @@ def create_app(
     app.state.context = context
     for room in (systems, projects, lives, tasks, attempts, processes, tokens, streams, terminals):
         app.include_router(room.router)
+    app.include_router(lives.deleted)
     envelopes.install(app)
     app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))
     app.add_middleware(CountingMiddleware, metrics=context.metrics)

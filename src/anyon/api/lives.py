@@ -5,15 +5,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
 
+from anyon.api import shapes
 from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
 from anyon.domain.errors import MissingError
 from anyon.domain.ids import ProjectId
-from anyon.sdk import lives
+from anyon.sdk import lives, models
 from anyon.sdk.models import Envelope
 from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.storage.records import Checkpoint
 
 router = APIRouter(prefix="/api/projects", tags=["lives"], dependencies=[Depends(actor_of)])
+deleted = APIRouter(
+    prefix="/api/deleted-projects", tags=["lives"], dependencies=[Depends(actor_of)]
+)
 
 CheckpointId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,80}$")]
 MAX_SEQUENCE = 2**53
@@ -86,6 +90,20 @@ async def restore(
     """Go back to a checkpoint; what is there is saved first. 409 while something runs."""
     use = _checkpoints(context)
     return Envelope.of(_shown(await use.restore(actor, ProjectId(str(project_id)), checkpoint_id)))
+
+
+@deleted.get("")
+async def list_deleted(context: ContextOf, actor: ActorOf) -> Envelope[list[models.Project]]:
+    """Return the caller's deleted projects that can be brought back, the last deleted first."""
+    found = await context.services.deletions.list(actor)
+    return Envelope.of([shapes.project(project) for project in found])
+
+
+@deleted.post("/{project_id}/restore")
+async def undelete(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[None]:
+    """Make a deleted project one again; its next work brings its files back."""
+    await context.services.deletions.undo(actor, ProjectId(str(project_id)))
+    return Envelope.of(None)
 
 
 def _checkpoints(context: Context) -> ProjectCheckpoints:

@@ -100,6 +100,29 @@ def events(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> N
     show_table(["at", "what", "reason", "detail"], rows)
 
 
+def deleted(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the deleted projects that can be brought back."""
+    found = ask(ctx, lambda client: client.lives.deleted(), as_json=as_json)
+    if as_json:
+        show_json(list(found))
+    else:
+        show_table(["id", "name"], [(one.id, one.name) for one in found])
+
+
+def undelete(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None:
+    """Bring a deleted project back, by its name or id, while its checkpoints are kept."""
+
+    async def work(client: "Client") -> None:
+        named = [one for one in await client.lives.deleted() if project in {one.name, str(one.id)}]
+        await client.lives.undelete(named[0].id if named else project)
+
+    ask(ctx, work, as_json=as_json)
+    if as_json:
+        show_json({"restored": project})
+    else:
+        say(f"{project} is back; its files come with its next work")
+
+
 def _size(count: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:

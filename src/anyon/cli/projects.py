@@ -154,5 +154,7 @@ def shell(
     raise typer.Exit(code or ExitCode.OK)
 
 
+app.command()(checkpoints.deleted)
+app.command("restore")(checkpoints.undelete)
 app.command()(checkpoints.why)
 app.command()(checkpoints.events)

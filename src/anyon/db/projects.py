@@ -122,6 +122,39 @@ def bury(connection: Connection, user: UserId, project: ProjectId, now: datetime
     return find(connection, project)
 
 
+def tombstones(connection: Connection, user: UserId) -> Sequence[Project]:
+    """Return a user's own deleted projects, the last deleted first."""
+    query = _ALL.where(projects.c.user_id == user, projects.c.deleted_at.is_not(None))
+    return all_of(connection, Project, query.order_by(projects.c.deleted_at.desc(), projects.c.id))
+
+
+def expired(connection: Connection, before: datetime) -> Sequence[Project]:
+    """Return all tombstones from before *before* of which nothing is left here."""
+    query = _ALL.where(projects.c.deleted_at < before, projects.c.phase == Phase.ABSENT)
+    return all_of(connection, Project, query)
+
+
+def revive(connection: Connection, project: Project, now: datetime) -> bool:
+    """Make a tombstone a project again, its files in the store only; False when its name is taken."""
+    if _name_is_taken(connection, project.user_id, project.name):
+        return False
+    connection.execute(
+        update(projects)
+        .where(projects.c.id == project.id)
+        .values(
+            goal=Goal.RUNNING,
+            phase=Phase.ARCHIVED,
+            phase_since=now,
+            state_reason="undeleted",
+            state_detail="",
+            deleted_at=None,
+            last_active_at=now,
+            updated_at=now,
+        )
+    )
+    return True
+
+
 def remove(connection: Connection, project: ProjectId) -> None:
     """Delete a project's record and all that belongs to it."""
     connection.execute(delete(projects).where(projects.c.id == project))

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 from anyon.sdk.connections import Connection
+from anyon.sdk.models import Project
 
 
 class _Model(BaseModel):
@@ -87,3 +88,12 @@ class LifeCalls:
         """Go back to a checkpoint; what is there is saved first. The project is stopped after it."""
         path = f"/api/projects/{project}/checkpoints/{checkpoint}/restore"
         return await self._connection.call(Checkpoint, "POST", path)
+
+    async def deleted(self) -> Sequence[Project]:
+        """Return the caller's deleted projects that can be brought back, the last deleted first."""
+        return await self._connection.call(list[Project], "GET", "/api/deleted-projects")
+
+    async def undelete(self, project: UUID | str) -> None:
+        """Make a deleted project one again; its next work brings its files back."""
+        path = f"/api/deleted-projects/{project}/restore"
+        await self._connection.call(type(None), "POST", path)

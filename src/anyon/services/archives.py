@@ -127,14 +127,14 @@ class Archives:
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
 
-    async def confirm(self, project: Project) -> None:
+    async def confirm(self, project: Project, *, reason: str = "archive") -> None:
         """Return once the store has all that is here; of a release that was begun, it has.
 
         ConflictError (``files_unreadable``) where some of it could not be read: it must stay.
         """
         if not self._homes.are_whole(project):
             return
-        saved = await self.save(project, reason="archive")
+        saved = await self.save(project, reason=reason)
         if saved.unreadable:
             raise ConflictError(
                 f"{saved.unreadable} files of the project cannot be read, so they are in no checkpoint",
@@ -147,6 +147,10 @@ class Archives:
         async with self._lock(project):
             await self._homes.release(project)
         await self._homes.empty_trash()
+
+    async def forget(self, project: Project) -> None:
+        """Remove everything of the project from the store, for good."""
+        await self._checkpoints.delete(place(project))
 
 
 def _remove_staging(staging: Path) -> None:

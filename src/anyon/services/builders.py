@@ -22,6 +22,7 @@ from anyon.services.archives import Archives
 from anyon.services.attempts import Attempts
 from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.containers import Containers
+from anyon.services.deletions import Deletions
 from anyon.services.feed import Feed
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
@@ -67,6 +68,7 @@ class Parts:
     output_cap_bytes: int = 64 * 1024 * 1024
     lease_ttl: timedelta = TTL
     tiers: Tiers = field(default_factory=Tiers)
+    undo_window: timedelta = timedelta(days=7)
     checkpoints: Checkpoints | None = None
     saved_trees: Sequence[str] = ("workspace", "home", "system")
 
@@ -83,6 +85,7 @@ class Services:
     archives: Archives | None
     checkpoints: ProjectCheckpoints | None
     outlooks: Outlooks
+    deletions: Deletions
     tokens: Tokens
     feed: Feed
     runs: Runs
@@ -222,6 +225,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             leases=leases,
             runs=runs,
             homes=homes,
+            archives=archives,
             imports=Imports(parts.home, is_allowed=parts.may_import),
             feed=feed,
             clock=clock,
@@ -257,6 +261,9 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         containers=containers,
         archives=archives,
         checkpoints=_checkpoints(parts, archives, containers, leases),
+        deletions=Deletions(
+            db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
+        ),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers),
         tokens=Tokens(db, clock),
         feed=feed,

@@ -16,7 +16,7 @@ from anyon.domain.actors import Actor
 from anyon.domain.entities import Lease, Project
 from anyon.domain.errors import ConflictError, DeadlineExceededError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
-from anyon.domain.states import Phase
+from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import (
     Command,
     ContainerInfo,
@@ -36,6 +36,7 @@ from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
 
+HALT_GRACE = timedelta(seconds=10)
 _RESTORE_DEADLINE = timedelta(hours=2)
 
 
@@ -233,6 +234,13 @@ class Containers:
             image=project.image or self._image,
             limits=self._limits,
         )
+
+    async def halt(self, project_id: ProjectId) -> None:
+        """Stop the container; what ran in it has ended. Absent or stopped is success."""
+        async with self.lock(project_id):
+            if await self._engine.inspect(project_id) is not None:
+                await self._engine.stop(project_id, grace=HALT_GRACE)
+                await self._processes.container_stopped(project_id, ExitReason.CONTAINER_STOPPED)
 
     async def remove(self, project_id: ProjectId) -> None:
         """Remove the container with all that runs in it; absent is success."""

@@ -24,6 +24,7 @@ from anyon.domain.ids import LOCAL_USER, ProjectId, UserId, new_id
 from anyon.domain.states import ExitReason, Phase, ProcessStatus
 from anyon.git.names import check_clone_url, copy_patterns
 from anyon.git.repository import Branch, Repositories
+from anyon.services.archives import Archives
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
@@ -91,6 +92,7 @@ class Projects:
         leases: Leases,
         runs: Runs,
         homes: Homes,
+        archives: Archives | None,
         imports: Imports,
         feed: Feed,
         clock: Clock,
@@ -103,6 +105,7 @@ class Projects:
         self._leases = leases
         self._runs = runs
         self._homes = homes
+        self._archives = archives
         self._imports = imports
         self._feed = feed
         self._clock = clock
@@ -274,8 +277,14 @@ class Projects:
             raise
 
     async def erase(self, project: Project) -> None:
-        """Do what a tombstone asks for: runs, container and files go. May be repeated."""
+        """Do what a tombstone asks for: runs, container and files go. May be repeated.
+
+        The last state is confirmed in the store before anything goes: deletion can be undone.
+        """
         await self._runs.abandon(project.id)
+        if self._archives is not None:
+            await self._containers.halt(project.id)
+            await self._archives.confirm(project, reason="delete")
         await self._containers.remove(project.id)
         await self._homes.discard(project)
         await self._db.write(

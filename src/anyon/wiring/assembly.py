@@ -30,6 +30,7 @@ from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
 from anyon.wiring import engines, stores
 
+_PURGE_INTERVAL = timedelta(hours=1)
 _ALL_TREES = ("workspace", "home", "system")
 
 
@@ -137,6 +138,7 @@ def _parts(
         stop_grace=settings.stop_grace,
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
+        undo_window=settings.undo_window,
         saved_trees=trees,
         tiers=Tiers(
             freeze_after=settings.freeze_after,
@@ -194,6 +196,7 @@ def _loops(
     settings: Settings, reconciler: Reconciler, services: Services, clock: Clock
 ) -> Sequence[Loop]:
     found = [Loop(name="reconciler", interval=settings.reconcile_interval, tick=reconciler.tick)]
+    found.append(Loop(name="reaper", interval=_PURGE_INTERVAL, tick=services.deletions.purge))
     if services.archives is not None and settings.checkpoint_interval:
         checkpointer = Checkpointer(
             db=services.db, archives=services.archives, leases=services.leases, clock=clock
