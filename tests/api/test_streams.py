@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.api.conftest import Running
+from tests.api.conftest import Running, running
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from anyon.api.apps import begin_shutdown
+from anyon.config import Settings
 from anyon.sdk.models import ExecutorProfileId
 from anyon.sdk.requests import CreateAndStartTask, CreateProject, CreateTask, Exec
 from anyon.services.feed import Change, Kind
@@ -187,6 +188,22 @@ async def test_a_shutdown_says_come_again(server: Running) -> None:
                 await websocket.wait_closed()
             assert websocket.close_code == 1012
     await server.client.processes.stop(process.id)
+
+
+async def test_clients_that_leave_just_then_do_not_break_a_shutdown(settings: Settings) -> None:
+    """Sockets at every stage of their own closing are let finish, and the server ends in order."""
+    leaving = []
+    async with running(settings) as server:
+        project = await server.client.projects.create(CreateProject(name="p"))
+        address = f"ws{server.base_url.removeprefix('http')}/api/tasks/stream/ws"
+        for _ in range(20):
+            websocket = await connect(f"{address}?project_id={project.id}", proxy=None)
+            await websocket.recv()
+            leaving.append(asyncio.create_task(websocket.close()))
+            await asyncio.sleep(0)
+    # The block's end has waited for the server's own.
+    async with asyncio.timeout(30):
+        await asyncio.gather(*leaving)
 
 
 async def test_a_reader_that_falls_behind_is_told_to_come_again(

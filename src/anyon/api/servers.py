@@ -9,11 +9,27 @@ from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from anyon.api.apps import begin_shutdown
 
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 8
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """The library's WebSocket, which may also be closing of itself when the server goes."""
+
+    def shutdown(self) -> None:
+        """Close with 1012; one that is closing already has said why, and is let finish.
+
+        The library raises then, which would break off the whole server's shutdown.
+        """
+        try:
+            super().shutdown()
+        except InvalidState:
+            self.transport.close()  # after what is still to be sent
 
 
 class Server(uvicorn.Server):
@@ -27,13 +43,29 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            ws="websockets-sansio",
+            date_header=False,  # it would have to be renewed each second, also when nobody asks
+            ws=WebSocketConnection,
             ws_max_size=1024 * 1024,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
+        self._leaving = asyncio.Event()
         super().__init__(config)
         self._app = app
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it was told to stop; setting it tells it so."""
+        return self._leaving.is_set()
+
+    @should_exit.setter
+    def should_exit(self, told: bool) -> None:
+        if told:
+            self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """Wait to be told to stop. The library's own loop looks ten times a second."""
+        await self._leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End streams, then drain."""
