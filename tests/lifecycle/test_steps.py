@@ -186,6 +186,16 @@ async def test_looking_wakes_nobody(life: Life) -> None:
     assert await life.state(project) is ContainerState.STOPPED
 
 
+async def test_nothing_steps_down_in_the_middle_of_a_look(life: Life) -> None:
+    """While a repository is being read its container stays; the look over, it sleeps, for it was no activity."""
+    project = await life.world.project()
+    async with life.world.services.containers.look(project):
+        await life.pass_time(31 * MINUTE)
+        assert await life.state(project) is ContainerState.RUNNING
+    await life.pass_time(timedelta(seconds=1))
+    assert await life.state(project) is ContainerState.STOPPED
+
+
 async def test_a_stop_that_cannot_be_saved_is_never_called_stopped(life: Life) -> None:
     """While the store is away the phase is stopped_unsaved; it is tried again until it is saved."""
     project = await life.world.project()

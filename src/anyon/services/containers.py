@@ -129,10 +129,17 @@ class Containers:
         """Keep the project from stepping down inside the block, without waking it."""
         return self._leases.hold(project_id, holder=holder, reason=reason)
 
-    async def look(self, project: Project) -> None:
-        """Bring the container to RUNNING for a look at its repository; no activity, no lease."""
-        await self._leases.claim(project.id)
-        await self.ensure(project)
+    @asynccontextmanager
+    async def look(self, project: Project) -> AsyncIterator[None]:
+        """Hold the container RUNNING inside the block for a look at its repository.
+
+        It is no activity and nothing is recorded; but a step down in the middle of a look would
+        freeze what answers it.
+        """
+        with self._leases.guard(project.id, holder=f"look {new_id()}", reason="look"):
+            await self._leases.claim(project.id)
+            await self.ensure(project)
+            yield
 
     async def is_running(self, project_id: ProjectId) -> bool:
         """Say whether the container runs now; changes nothing."""

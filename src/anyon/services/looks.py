@@ -48,9 +48,9 @@ class Looks(Generic[T]):
         holds = seen is not None and seen.at >= project.last_active_at
         if seen is not None and holds and not await self._containers.is_running(project.id):
             return seen.answer
-        await self._containers.look(project)
-        at = self._clock.now()
-        answer = await see()
+        async with self._containers.look(project):
+            at = self._clock.now()
+            answer = await see()
         self._seen.pop(key, None)
         if self._is_small(answer):
             self._seen[key] = _Seen(answer, at)
