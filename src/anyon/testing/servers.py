@@ -18,14 +18,25 @@ PATIENCE_SECONDS = 90.0
 
 
 class ServerProcess:
-    """``anyon serve`` over *home* on *engine*, with more settings as ``ANYON_*`` variables."""
+    """``anyon serve`` over *home* on *engine*, with more settings as ``ANYON_*`` variables.
 
-    def __init__(self, home: Path, engine: str, settings: dict[str, str] | None = None) -> None:
+    *program* is another installation's ``anyon``.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        engine: str,
+        settings: dict[str, str] | None = None,
+        *,
+        program: Path = ANYON,
+    ) -> None:
         self.home = home
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = home.parent / f"{home.name}.log"
         self._engine = engine
+        self._program = program
         self._env = os.environ | {"ANYON_HOME": str(home)} | (settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -37,7 +48,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers."""
-        command = [str(ANYON), "serve", "--engine", self._engine, "--port", str(self.port)]
+        command = [str(self._program), "serve", "--engine", self._engine, "--port", str(self.port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE_SECONDS
