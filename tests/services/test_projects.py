@@ -307,3 +307,16 @@ class CountingEngine(MemoryEngine):
         """Make it, in some time."""
         await asyncio.sleep(0.05)
         return await super().ensure(spec)
+
+
+async def test_an_agent_can_commit_in_a_new_project(tmp_path: Path) -> None:
+    """Git inside knows a name to commit by, of lowest rank: what the repository or the user says wins."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project()
+        script = (
+            "git commit -q --allow-empty -m own && git log -1 --format='%an %ae' && "
+            "git config user.name Kim && git commit -q --allow-empty -m own && git log -1 --format=%cn"
+        )
+        argv = ("sh", "-c", script)
+        process = await world.services.processes.exec(LOCAL_ACTOR, project.id, argv)
+        assert await world.printed(process) == b"Anyon anyon@localhost\nKim\n"

@@ -27,6 +27,10 @@ def server_id(home: Path) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
+GIT_IDENTITY = "[user]\n\tname = Anyon\n\temail = anyon@localhost\n"
+"""What a new home's ``.gitconfig`` says: an agent's own commit, merge or rebase needs a name."""
+
+
 class Homes:
     """The directories of projects below Anyon's home.
 
@@ -117,11 +121,21 @@ class Homes:
             for directory in (Path(project.path), state / "home", state / "run"):
                 if not directory.is_dir():
                     directory.mkdir(mode=0o755)
-                    if self._owner is not None:
-                        os.chown(directory, *self._owner)
+                    self._give(directory)
+                    if directory.name == "home":
+                        self._introduce(directory / ".gitconfig")
             (state / "system").mkdir(exist_ok=True, mode=0o755)
         except OSError as error:
             raise trees.explained(error, "making the project's directories") from error
+
+    def _introduce(self, settings: Path) -> None:
+        """Tell git who commits here, until the user says otherwise."""
+        settings.write_text(GIT_IDENTITY, encoding="ascii")
+        self._give(settings)
+
+    def _give(self, path: Path) -> None:
+        if self._owner is not None:
+            os.chown(path, *self._owner)
 
     async def fill(self, project: Project, source: Path) -> None:
         """Copy the repository *source* into the project's empty directory."""
