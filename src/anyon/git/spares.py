@@ -17,26 +17,35 @@ may_spare() {
   [ ! -e .git/reftable ] && [ ! -e .git/config.worktree ] && [ ! -e .git/info/sparse-checkout ] &&
     [ ! -L .worktrees ]
 }
-is_clean() {  # sets $oid to its commit
+is_clean() {  # at commit $1
   state=$(in_spare status --porcelain=v2 --branch --ignored --untracked-files=normal) || return 1
-  oid=${state#\# branch.oid } oid=${oid%%
-*}
-  [ "$state" = "# branch.oid $oid
+  [ "$state" = "# branch.oid $1
 # branch.head (detached)" ]
 }
-find_spare() {  # sets $oid; one that is not as it was made is given up
-  oid=
+find_spare() {  # sets $oid to its commit, and looks at its files meanwhile: $look tells
+  oid='' look=
   [ -e "$spared/anyon-spare" ] && may_spare || return 1
-  if [ -d "$spare" ] && [ ! -L "$spare" ] && [ -f "$spare/.git" ] && is_clean; then return; fi
-  rm -f -- "$spared/anyon-spare"
-  oid=
-  return 1
+  if [ -d "$spare" ] && [ ! -L "$spare" ] && [ -f "$spare/.git" ] && [ -f "$spared/HEAD" ]; then
+    read -r oid <"$spared/HEAD" || oid=
+    case $oid in '' | *[!0-9a-f]*) oid= ;; esac
+  fi
+  if [ -z "$oid" ]; then
+    rm -f -- "$spared/anyon-spare"
+    return 1
+  fi
+  is_clean "$oid" &
+  look=$!
 }
 bring_spare() {  # to commit $1; attributes decide how files are written, so they must be the same
+  [ -n "$oid" ] || return 1
+  if ! wait "$look"; then  # one that is not as it was made is given up
+    rm -f -- "$spared/anyon-spare"
+    return 1
+  fi
   if [ "$oid" = "$1" ]; then return; fi
   git diff --quiet --no-ext-diff "$oid" "$1" -- ':(glob)**/.gitattributes' || return 1
   rm -f -- "$spared/anyon-spare"
-  in_spare reset -q --hard "$1" && is_clean && [ "$oid" = "$1" ]
+  in_spare reset -q --hard "$1" && is_clean "$1"
 }
 take_spare() {  # as the worktree $path of $branch; until its mark anyon-ready it is half made
   mv -- "$spared" "$admin" && mv -- "$spare" "$path" &&

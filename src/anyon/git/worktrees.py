@@ -51,7 +51,7 @@ elif ! has "refs/heads/$branch"; then
   git update-ref "refs/heads/$branch" "$begun" ''
 fi
 [ -n "$tip" ] || tip=$(git rev-parse -q --verify "refs/heads/$branch^{commit}")
-if [ -z "$oid" ] || ! bring_spare "$tip" || ! take_spare; then
+if ! bring_spare "$tip" || ! take_spare; then
   rm -rf -- "$path" "$admin"
   git worktree add -q --lock --reason anyon -- "$path" "$branch"
 fi

@@ -13,8 +13,10 @@ from anyon.testing.git_trials import Trial
 _SHIM = """#!/bin/sh
 count=$HOME/count
 read -r when moment <"$HOME/plan" || when=0
+until mkdir "$count.lock" 2>/dev/null; do sleep 0.01; done  # two may run at once
 number=$(($(cat "$count") + 1))
 echo "$number" >"$count"
+rmdir "$count.lock"
 die() { kill -9 -1; kill -9 $$; }
 if [ "$number" = "$when" ] && [ "$moment" = before ]; then die; fi
 /usr/bin/git "$@"
