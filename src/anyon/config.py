@@ -90,6 +90,9 @@ class Settings:
         "",
         "Where checkpoints go: a directory or gs://bucket/prefix; empty is home/store, none keeps none.",
     )
+    metrics_per_project: bool = _setting(
+        True, "Whether /metrics tells run times for each project; off with very many projects."
+    )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")
 

@@ -1,12 +1,14 @@
 """Logs and metrics. Log events are ``noun.past_verb`` with keys; metrics are named in one place."""
 
 import logging
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -14,6 +16,20 @@ from prometheus_client.process_collector import ProcessCollector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _EXEC_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
+_QUICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_LONG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+TIERS = ("new", "frozen", "stopped", "archived")
+"""What a project is woken from."""
+_SAVES = ("interval", "stop", "asked", "archive", "before_restore")
+_STEPS = (
+    ("freeze", "idle"),
+    ("stop", "idle"),
+    ("archive", "idle"),
+    ("save", "unsaved"),
+    ("wake", "lease"),
+)
+_REPAIRS = ("changed_outside", "stopped_outside", "container_lost", "stop_interrupted")
 _IDLE_STEPS = (
     (timedelta(minutes=5), "under_5m"),
     (timedelta(minutes=30), "5m_to_30m"),
@@ -61,44 +77,174 @@ def configure_logging(level: str = "info", form: str = "console") -> None:
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
 
 
-class Metrics:
-    """What Prometheus may read. One object per server, so that tests share nothing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What is there at the moment of a scrape.
 
-    def __init__(self) -> None:
+    ``containers`` counts them by status, None where the engine does not answer. ``phases``,
+    ``leases`` and ``processes`` count projects by phase, holders and running processes by reason.
+    ``checkpoint_age`` is the age of the oldest work that no checkpoint holds, None where none are
+    kept. ``projects`` are the ids of all that exist.
+    """
+
+    containers: Mapping[str, int] | None
+    idle: Sequence[timedelta] = ()
+    phases: Mapping[str, int] = field(default_factory=dict)
+    leases: Mapping[str, int] = field(default_factory=dict)
+    processes: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_age: timedelta | None = None
+    disk_free_bytes: int = 0
+    disk_size_bytes: int = 0
+    projects: Collection[str] = ()
+
+
+class Metrics:
+    """What Prometheus may read. One object per server, so that tests share nothing.
+
+    Labels that are known beforehand have their series from the start, at 0: Prometheus sees a
+    first event only as a change. Without *per_project* no label names a project.
+    """
+
+    def __init__(self, *, per_project: bool = True) -> None:
         self.registry = CollectorRegistry()
+        self._per_project = per_project
+        self._measured: set[tuple[str, str]] = set()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._containers = Gauge(
-            "anyon_containers_total",
-            "Number of running containers",
-            ["status"],
-            registry=self.registry,
-        )
-        self._idle = Gauge(
-            "anyon_idle_containers_total",
-            "Number of idle containers by duration",
-            ["idle_duration"],
-            registry=self.registry,
-        )
-        self._exec = Histogram(
-            "anyon_container_exec_duration_seconds",
-            "How long processes ran in containers",
-            ["project_id", "status"],
-            buckets=_EXEC_BUCKETS,
-            registry=self.registry,
-        )
-        self._requests = Histogram(
-            "anyon_http_request_duration_seconds",
-            "How long HTTP requests took",
-            ["method", "route", "status"],
-            registry=self.registry,
-        )
-        self._streams = Gauge(
-            "anyon_streams_open", "Number of open streams", ["stream"], registry=self.registry
-        )
+        self._declare_scene()
+        self._declare_work()
+        self._declare_care()
         self.set_containers({})
         self.set_idle(())
+
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(name, words, labels, registry=self.registry)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(name, words, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, words: str, *labels: str, buckets: Sequence[float] = _QUICK_BUCKETS
+    ) -> Histogram:
+        return Histogram(name, words, labels, buckets=buckets, registry=self.registry)
+
+    def _declare_scene(self) -> None:
+        """Declare what is read at each scrape."""
+        self._containers = self._gauge(
+            "anyon_containers_total", "Number of running containers", "status"
+        )
+        self._idle = self._gauge(
+            "anyon_idle_containers_total", "Number of idle containers by duration", "idle_duration"
+        )
+        self._engine_up = self._gauge("anyon_engine_up", "Whether the engine answers")
+        self._phases = self._gauge("anyon_projects", "Projects by recorded phase", "phase")
+        self._leases = self._gauge(
+            "anyon_leases", "Holders that keep projects awake, by reason", "reason"
+        )
+        self._processes = self._gauge(
+            "anyon_processes_running", "Processes that run, by reason", "run_reason"
+        )
+        self._age = self._gauge(
+            "anyon_checkpoint_age_seconds",
+            "Age of the oldest work that no checkpoint holds yet; NaN where none are kept",
+        )
+        self._free = self._gauge("anyon_home_free_bytes", "Free space of the home's file system")
+        self._size = self._gauge("anyon_home_size_bytes", "Size of the home's file system")
+
+    def _declare_work(self) -> None:
+        """Declare what is counted as users work."""
+        self._exec = self._histogram(
+            "anyon_container_exec_duration_seconds",
+            "How long processes ran in containers",
+            "project_id",
+            "status",
+            buckets=_EXEC_BUCKETS,
+        )
+        self._task_starts = self._histogram(
+            "anyon_task_start_seconds",
+            "From the request of an attempt to its first program, by what the project was in",
+            "tier",
+        )
+        self._wakes = self._histogram(
+            "anyon_wake_seconds",
+            "From the wish to the running container, by what it was woken from",
+            "tier",
+            buckets=_LONG_BUCKETS,
+        )
+        for tier in TIERS:
+            self._wakes.labels(tier)
+        self._requests = self._histogram(
+            "anyon_http_request_duration_seconds",
+            "How long HTTP requests took",
+            "method",
+            "route",
+            "status",
+        )
+        self._streams = self._gauge("anyon_streams_open", "Number of open streams", "stream")
+
+    def _declare_care(self) -> None:
+        """Declare what is counted as the server looks after the projects."""
+        self._saves = self._histogram(
+            "anyon_checkpoint_duration_seconds",
+            "How long confirmed saves took",
+            "reason",
+            buckets=_LONG_BUCKETS,
+        )
+        self._save_failures = self._counter(
+            "anyon_checkpoint_failures_total", "Saves that failed", "reason"
+        )
+        self._saved_bytes = self._counter(
+            "anyon_checkpoint_new_bytes_total", "Bytes that saves added to the store"
+        )
+        self._restores = self._histogram(
+            "anyon_restore_duration_seconds", "How long restores took", buckets=_LONG_BUCKETS
+        )
+        self._steps = self._counter(
+            "anyon_reconciler_steps_total", "Steps taken with projects", "step", "reason"
+        )
+        self._step_failures = self._counter(
+            "anyon_reconciler_failures_total", "Steps with projects that failed"
+        )
+        self._repairs = self._counter(
+            "anyon_reconciler_repairs_total", "Records that did not agree with the engine", "reason"
+        )
+        self._lag = self._histogram(
+            "anyon_event_loop_lag_seconds",
+            "How late the event loop came round",
+            buckets=_LAG_BUCKETS,
+        )
+        for reason in _SAVES:
+            self._saves.labels(reason)
+            self._save_failures.labels(reason)
+        for step in _STEPS:
+            self._steps.labels(*step)
+        for reason in _REPAIRS:
+            self._repairs.labels(reason)
+
+    def show(self, scene: Scene) -> None:
+        """Tell what is there now; what is not named is there no more."""
+        self._engine_up.set(scene.containers is not None)
+        if scene.containers is None:  # no number is better than one that may be wrong
+            self._containers.clear()
+            self._idle.clear()
+        else:
+            self.set_containers(scene.containers)
+            self.set_idle(scene.idle)
+        for gauge, counts in (
+            (self._phases, scene.phases),
+            (self._leases, scene.leases),
+            (self._processes, scene.processes),
+        ):
+            gauge.clear()
+            for name, count in counts.items():
+                gauge.labels(name).set(count)
+        age = scene.checkpoint_age
+        self._age.set(math.nan if age is None else age.total_seconds())
+        self._free.set(scene.disk_free_bytes)
+        self._size.set(scene.disk_size_bytes)
+        for project_id in {project for project, _ in self._measured} - set(scene.projects):
+            self.project_deleted(project_id)
 
     def set_containers(self, count_by_status: Mapping[str, int]) -> None:
         """Tell how many containers there are in each status; one not named is 0."""
@@ -116,12 +262,54 @@ class Metrics:
 
     def exec_ended(self, project_id: str, status: str, length: timedelta) -> None:
         """Count a process that ended after *length*."""
-        self._exec.labels(project_id, status).observe(max(0.0, length.total_seconds()))
+        name = "all"
+        if self._per_project:
+            name = project_id
+            self._measured.add((project_id, status))
+        self._exec.labels(name, status).observe(max(0.0, length.total_seconds()))
 
     def project_deleted(self, project_id: str) -> None:
         """Forget a project's series, so that their number stays bounded."""
-        for status in ("completed", "failed", "killed"):
-            self._exec.remove(project_id, status)
+        for measured in [one for one in self._measured if one[0] == project_id]:
+            self._exec.remove(*measured)
+            self._measured.discard(measured)
+
+    def task_started(self, tier: str, seconds: float) -> None:
+        """Count an attempt's first program that runs *seconds* after the request."""
+        self._task_starts.labels(tier).observe(seconds)
+
+    def woken(self, tier: str, seconds: float) -> None:
+        """Count a container brought to RUNNING from *tier* (see ``TIERS``)."""
+        self._wakes.labels(tier).observe(seconds)
+
+    def saved(self, reason: str, seconds: float, new_bytes: int) -> None:
+        """Count a confirmed save, and what it added to the store."""
+        self._saves.labels(reason).observe(seconds)
+        self._saved_bytes.inc(new_bytes)
+
+    def save_failed(self, reason: str) -> None:
+        """Count a save that failed."""
+        self._save_failures.labels(reason).inc()
+
+    def restored(self, seconds: float) -> None:
+        """Count a restore."""
+        self._restores.observe(seconds)
+
+    def stepped(self, step: str, reason: str) -> None:
+        """Count a step that was taken with a project."""
+        self._steps.labels(step, reason).inc()
+
+    def step_failed(self) -> None:
+        """Count a step that could not be taken."""
+        self._step_failures.inc()
+
+    def repaired(self, reason: str) -> None:
+        """Count a record that was brought to what the engine shows."""
+        self._repairs.labels(reason).inc()
+
+    def lagged(self, seconds: float) -> None:
+        """Count how late the event loop was."""
+        self._lag.observe(max(0.0, seconds))
 
     def request_served(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; *route* is the template, never a path with ids."""

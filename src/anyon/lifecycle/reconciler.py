@@ -18,6 +18,7 @@ from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
 from anyon.services.leases import Leases
 from anyon.services.steps import SEEN, Steps
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,9 @@ class Reconciler:
         clock: Clock,
         tiers: Tiers,
         at_once: int = 4,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._db = db
         self._engine = engine
         self._steps = steps
@@ -83,6 +86,7 @@ class Reconciler:
         try:
             decision = await self._steps.take(project_id)
         except AnyonError as error:
+            self._metrics.step_failed()
             log.warning(
                 "project.step_failed", project=project_id, code=error.code, error=str(error)
             )

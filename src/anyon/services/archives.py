@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -12,12 +13,13 @@ from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Project
-from anyon.domain.errors import ConflictError, NotFoundError
+from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
 from anyon.services.homes import Homes
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.records import Checkpoint
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,10 @@ class Archives:
         db: Database,
         homes: Homes,
         clock: Clock,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
+        self._saved_at: dict[ProjectId, datetime] = {}
         self._checkpoints = checkpoints
         self._trees = frozenset(trees)
         self._db = db
@@ -52,6 +57,11 @@ class Archives:
     def _lock(self, project: Project) -> asyncio.Lock:
         """Return the lock of a project's files: a save never sees them while they are replaced or let go."""
         return self._locks.setdefault(project.id, asyncio.Lock())
+
+    @property
+    def saved_at(self) -> Mapping[ProjectId, datetime]:
+        """Of which moment the last state is that this server saved or brought back, by project."""
+        return self._saved_at
 
     @property
     def has_everything(self) -> bool:
@@ -77,7 +87,15 @@ class Archives:
             for name, path in self._homes.trees(project).items()
             if name in self._trees and path.is_dir()
         }
-        saved = await self._checkpoints.save(place(project), trees, reason=reason)
+        now, began = self._clock.now(), self._clock.monotonic()
+        try:
+            saved = await self._checkpoints.save(place(project), trees, reason=reason)
+        except AnyonError:
+            self._metrics.save_failed(reason)
+            raise
+        self._saved_at[project.id] = now
+        new_bytes = saved.checkpoint.new_bytes if saved.is_new else 0
+        self._metrics.saved(reason, self._clock.monotonic() - began, new_bytes)
         if saved.is_new:
             await self._db.write(
                 event_rows.add,
@@ -117,13 +135,16 @@ class Archives:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
         chosen = await self.chosen(project, checkpoint_id)
         staging = self._homes.staging(project.id, new_id())
+        began = self._clock.monotonic()
         try:
             targets = {name: staging / name for name in chosen.roots}
             await self._checkpoints.restore(place(project), chosen.id, targets)
             async with self._lock(project):
                 await self._homes.replace(project, targets)
+                self._saved_at[project.id] = self._clock.now()
         finally:
             await asyncio.to_thread(_remove_staging, staging)
+        self._metrics.restored(self._clock.monotonic() - began)
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
 

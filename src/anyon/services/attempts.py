@@ -21,6 +21,7 @@ from anyon.domain.actors import Actor
 from anyon.domain.entities import Attempt, Merge, Process, Project, Task
 from anyon.domain.errors import ConflictError, InvalidInputError
 from anyon.domain.ids import AttemptId, ProjectId, TaskId, new_id
+from anyon.domain.states import Phase
 from anyon.git.names import branch_for
 from anyon.git.repository import BranchStatus, FileDiff, Repositories, Repository
 from anyon.services import claims
@@ -32,6 +33,7 @@ from anyon.services.looks import Looks
 from anyon.services.runs import Runs
 from anyon.services.spares import Spares
 from anyon.services.supervisors import Supervisor
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 PREFIX = "anyon"
@@ -61,7 +63,9 @@ class Attempts:
         feed: Feed,
         clock: Clock,
         supervisor: Supervisor,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._db = db
         self._containers = containers
         self._repositories = repositories
@@ -103,6 +107,7 @@ class Attempts:
     async def _start(
         self, task: Task, project: Project, profile: Profile, base: str | None
     ) -> Attempt:
+        began = self._clock.monotonic()
         believed = base or self._spares.believed_base(project.id) or await self._base(project)
         now = self._clock.now()
         attempt = Attempt(
@@ -123,6 +128,7 @@ class Attempts:
                 await self._launches.check_program(project, profile.agent)
                 attempt, first = await self._begun(project, attempt, first, is_current=base is None)
                 run = self._runs.begin(first, hold=hold.pop_all())
+                run.when_started = partial(self._observe_start, project.phase, began)
         except Exception:
             await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
             raise
@@ -133,6 +139,10 @@ class Attempts:
         self._spares.make_next(project, attempt.target_branch, after=run.started)
         log.info("attempt.started", attempt=attempt.id, agent=attempt.agent)
         return attempt
+
+    def _observe_start(self, phase: Phase, began: float) -> None:
+        tier = phase.value if phase in {Phase.RUNNING, Phase.FROZEN, Phase.ARCHIVED} else "stopped"
+        self._metrics.task_started(tier, self._clock.monotonic() - began)
 
     async def _base(self, project: Project) -> str:
         """Return what the workspace has checked out, looked up inside."""

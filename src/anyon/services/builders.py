@@ -37,6 +37,7 @@ from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
 from anyon.services.trees import Owner
 from anyon.storage.checkpoints import Checkpoints
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class Parts:
     undo_window: timedelta = timedelta(days=7)
     checkpoints: Checkpoints | None = None
     saved_trees: Sequence[str] = ("workspace", "home", "system")
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,7 @@ def build(parts: Parts) -> Services:
         image=parts.image,
         limits=parts.limits,
         archives=archives,
+        metrics=parts.metrics,
     )
     launches = Launches(
         db=db,
@@ -169,6 +172,7 @@ def build(parts: Parts) -> Services:
         clock=clock,
         supervisor=supervisor,
         stop_grace=parts.stop_grace,
+        metrics=parts.metrics,
     )
     return _gathered(
         parts, archives, leases, containers, launches, runs, homes, feed, supervisor, server
@@ -184,6 +188,7 @@ def _archives(parts: Parts, homes: Homes) -> Archives | None:
         db=parts.db,
         homes=homes,
         clock=parts.clock,
+        metrics=parts.metrics,
     )
 
 
@@ -249,6 +254,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             feed=feed,
             clock=clock,
             supervisor=supervisor,
+            metrics=parts.metrics,
         ),
         processes=ProcessRuns(
             db=db,

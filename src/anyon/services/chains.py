@@ -20,6 +20,7 @@ from anyon.domain.ids import AttemptId, ProcessId, ProjectId, new_id
 from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Exit
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,15 @@ def new_process(
 class Chains:
     """Concludes processes. Each step may be repeated after a crash: it is done and recorded once."""
 
-    def __init__(self, *, db: Database, repositories: Repositories, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        repositories: Repositories,
+        clock: Clock,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._db = db
         self._repositories = repositories
         self._clock = clock
@@ -69,7 +78,7 @@ class Chains:
                 reason=why.code,
                 detail=f"{process.run_reason} {process.id}: {why.message}",
             )
-        await self._db.write(
+        is_news = await self._db.write(
             process_rows.ended,
             process.id,
             status=status_of(end),
@@ -78,6 +87,9 @@ class Chains:
             at=end.at,
             now=self._clock.now(),
         )
+        if is_news and why is None:  # what was never started did not run for any time
+            length = end.at - process.started_at
+            self._metrics.exec_ended(process.project_id, status_of(end), length)
 
     async def head(self, project: ProjectId, worktree: PurePosixPath) -> str:
         """Return the commit that a worktree is at."""

@@ -33,6 +33,7 @@ from anyon.services.homes import Homes
 from anyon.services.leases import Leases
 from anyon.services.shells import HeldStream
 from anyon.services.supervisors import Supervisor
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Containers:
         image: str | None = None,
         limits: Limits | None = None,
         archives: Archives | None = None,
+        metrics: Metrics | None = None,
         start_deadline: timedelta = timedelta(minutes=2),
     ) -> None:
         self._db = db
@@ -74,6 +76,7 @@ class Containers:
         self._image = image
         self._limits = limits or Limits()
         self._archives = archives
+        self._metrics = metrics or Metrics()
         self._deadline = start_deadline
         self._starts: dict[ProjectId, asyncio.Task[ContainerInfo]] = {}
         self._locks: dict[ProjectId, asyncio.Lock] = {}
@@ -183,12 +186,14 @@ class Containers:
     async def _bring_up(self, project: Project) -> ContainerInfo:
         # Looked at under the lock too: who steps the project down holds it from the moment that
         # it has seen no lease, and whoever is here has one already.
+        began = self._clock.monotonic()
         async with self.lock(project.id):
             async with self._within(self._deadline, project):
                 info = await self._engine.inspect(project.id)
                 if info is not None and info.state is ContainerState.RUNNING:
                     return info
                 found = await self._not_deleted(project.id)
+                tier = _tier(found.phase, info)
             async with self._within(_RESTORE_DEADLINE, project):
                 await self._bring_files_back(found)
             async with self._within(self._deadline, project):
@@ -198,6 +203,7 @@ class Containers:
                     info = await self._start_stopped(project)
             if project.phase is not Phase.CREATING:
                 await self.record(project.id, Phase.RUNNING, reason="woken")
+            self._metrics.woken(tier, self._clock.monotonic() - began)
             return info
 
     @asynccontextmanager
@@ -253,6 +259,7 @@ class Containers:
         """Remove the container with all that runs in it; absent is success."""
         async with self.lock(project_id):
             await self._engine.remove(project_id)
+        self._metrics.project_deleted(project_id)
         self._locks.pop(project_id, None)
 
     async def why_awake(self, actor: Actor, project_id: ProjectId) -> Sequence[Lease]:
@@ -277,6 +284,15 @@ class Containers:
         if project is None:
             raise NotFoundError("there is no such project", code="project_unknown")
         return project
+
+
+def _tier(recorded: Phase, info: ContainerInfo | None) -> str:
+    """Return what a project is woken from, in the words of the metrics."""
+    if info is not None and info.state is ContainerState.FROZEN:
+        return "frozen"
+    if recorded in {Phase.ARCHIVED, Phase.ARCHIVING, Phase.RESTORING}:
+        return "archived"
+    return "new" if recorded is Phase.CREATING else "stopped"
 
 
 def _record(

@@ -6,7 +6,7 @@ server that dies anywhere in between finds it open again and goes on from what i
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -32,6 +32,7 @@ from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.launches import Launches
 from anyon.services.supervisors import Supervisor
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 SESSION_BYTES = 1024 * 1024
@@ -45,7 +46,8 @@ class Run:
     """A process that this server carries. ``lock`` parts its start from a stop that comes just then.
 
     ``hold`` holds its container awake already, from before its record on; ``lease`` holds the
-    project, awake or not, from before the server served.
+    project, awake or not, from before the server served. ``when_started`` is called once this
+    server has started the program.
     """
 
     process: Process
@@ -59,6 +61,7 @@ class Run:
     has_turn: bool = False
     task: asyncio.Task[None] | None = None
     refusal: AnyonError | None = None
+    when_started: Callable[[], None] | None = None
 
 
 class Runs:
@@ -76,6 +79,7 @@ class Runs:
         clock: Clock,
         supervisor: Supervisor,
         stop_grace: timedelta,
+        metrics: Metrics | None = None,
     ) -> None:
         self._db = db
         self._processes = processes
@@ -85,7 +89,7 @@ class Runs:
         self._clock = clock
         self._supervisor = supervisor
         self._grace = stop_grace
-        self._chains = Chains(db=db, repositories=repositories, clock=clock)
+        self._chains = Chains(db=db, repositories=repositories, clock=clock, metrics=metrics)
         self._runs: dict[ProcessId, Run] = {}
 
     def begin(
@@ -225,6 +229,8 @@ class Runs:
             refused = await self._start(run, project)
             if refused is not None:
                 return refused
+            if run.when_started is not None:
+                run.when_started()
         run.started.set()
         if process.run_reason is RunReason.CODINGAGENT:
             await self._learn_session(process)

@@ -21,6 +21,7 @@ from anyon.processes.processes import Processes
 from anyon.services.archives import Archives
 from anyon.services.containers import Containers
 from anyon.services.leases import Leases
+from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,9 @@ class Steps:
         clock: Clock,
         tiers: Tiers,
         grace: timedelta,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._db = db
         self._engine = engine
         self._processes = processes
@@ -73,6 +76,7 @@ class Steps:
             if project.phase is Phase.ARCHIVING and self._archives is not None:
                 # The lock is ours, so whoever began this is gone: it is finished.
                 await self._archive(project, self._archives, "archiving_interrupted")
+                self._metrics.stepped(Step.ARCHIVE, "archiving_interrupted")
                 return Decision(step=Step.ARCHIVE, reason="archiving_interrupted")
             facts = Facts(phase=project.phase, leases=await self._leases.of(project_id))
             decision = next_step(project, facts=facts, tiers=self._tiers, now=self._clock.now())
@@ -80,6 +84,8 @@ class Steps:
                 await self._carry_out(project, decision)
         if decision is not None and decision.step is Step.WAKE:
             await self._containers.ensure(project)  # takes the lock itself, like any work
+        if decision is not None:
+            self._metrics.stepped(decision.step, decision.reason)
         return decision
 
     async def _repaired(self, project: Project) -> Project:
@@ -90,6 +96,7 @@ class Steps:
         if found.ended is not None:
             await self._end_processes(project, found)
         await self._containers.record(project.id, found.phase, reason=found.reason)
+        self._metrics.repaired(found.reason)
         log.info("project.repaired", project=project.id, phase=found.phase, reason=found.reason)
         return await self._db.read(project_rows.find, project.id) or project
 

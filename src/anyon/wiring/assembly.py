@@ -17,20 +17,23 @@ from anyon.clock import Clock, SystemClock
 from anyon.config import Settings
 from anyon.db.databases import Database
 from anyon.domain.life import Tiers
-from anyon.engines.engine import ContainerState, Engine, Limits
+from anyon.engines.engine import Engine, Limits
 from anyon.git.repositories import GitRepositories
 from anyon.lifecycle.checkpointer import Checkpointer
+from anyon.lifecycle.lags import LoopLag
 from anyon.lifecycle.loops import Loop
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.processes.durable import DurableProcesses
 from anyon.services import Parts, Services, build
 from anyon.services.homes import server_id
+from anyon.services.observations import Observations
 from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
 from anyon.wiring import engines, stores
 
 _PURGE_INTERVAL = timedelta(hours=1)
+_LAG_INTERVAL = timedelta(seconds=1)
 _ALL_TREES = ("workspace", "home", "system")
 
 
@@ -57,6 +60,7 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     database = Database(settings.database_url or settings.home / "anyon.db")
     checkpoints = await asyncio.to_thread(_checkpoints, settings, clock)
     processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
+    metrics = Metrics(per_project=settings.metrics_per_project)
     try:
         await database.open()
         services = build(
@@ -67,13 +71,14 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
                 processes=processes,
                 checkpoints=checkpoints,
                 clock=clock,
+                metrics=metrics,
             )
         )
         try:
             await services.recover()
             if settings.tokens_required:
                 await keep_local_token(services, settings.home)
-            yield _gathered(settings, engine, processes, services, clock)
+            yield _gathered(settings, engine, processes, services, clock, metrics)
         finally:
             await services.close()
     finally:
@@ -108,6 +113,7 @@ def _parts(
     processes: DurableProcesses,
     checkpoints: Checkpoints | None,
     clock: Clock,
+    metrics: Metrics,
 ) -> Parts:
     limits = Limits(
         cpus=settings.container_cpus or None,
@@ -139,6 +145,7 @@ def _parts(
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
         undo_window=settings.undo_window,
+        metrics=metrics,
         saved_trees=trees,
         tiers=Tiers(
             freeze_after=settings.freeze_after,
@@ -148,12 +155,13 @@ def _parts(
     )
 
 
-def _gathered(
+def _gathered(  # noqa: PLR0917 - the second half of assembled
     settings: Settings,
     engine: Engine,
     processes: DurableProcesses,
     services: Services,
     clock: Clock,
+    metrics: Metrics,
 ) -> Anyon:
     tiers = services.tiers
     steps = Steps(
@@ -166,36 +174,55 @@ def _gathered(
         clock=clock,
         tiers=tiers,
         grace=settings.stop_grace,
+        metrics=metrics,
     )
     reconciler = Reconciler(
-        db=services.db, engine=engine, steps=steps, leases=services.leases, clock=clock, tiers=tiers
+        db=services.db,
+        engine=engine,
+        steps=steps,
+        leases=services.leases,
+        clock=clock,
+        tiers=tiers,
+        metrics=metrics,
     )
-    metrics = Metrics()
-
-    async def look_before_scrape() -> None:
-        metrics.set_containers(await _count(engine))
-
+    observations = Observations(
+        db=services.db,
+        engine=engine,
+        leases=services.leases,
+        archives=services.archives,
+        metrics=metrics,
+        clock=clock,
+        home=settings.home,
+    )
     app = create_app(
         services,
         settings,
         metrics=metrics,
         agents=tuple(registry.registry().values()),
-        before_scrape=look_before_scrape,
+        before_scrape=observations.refresh,
     )
     return Anyon(
         settings=settings,
         engine=engine,
         services=services,
         app=app,
-        loops=_loops(settings, reconciler, services, clock),
+        loops=_loops(settings, reconciler, services, clock, metrics),
         clock=clock,
     )
 
 
 def _loops(
-    settings: Settings, reconciler: Reconciler, services: Services, clock: Clock
+    settings: Settings,
+    reconciler: Reconciler,
+    services: Services,
+    clock: Clock,
+    metrics: Metrics,
 ) -> Sequence[Loop]:
-    found = [Loop(name="reconciler", interval=settings.reconcile_interval, tick=reconciler.tick)]
+    lag = LoopLag(clock=clock, metrics=metrics, interval=_LAG_INTERVAL)
+    found = [
+        Loop(name="reconciler", interval=settings.reconcile_interval, tick=reconciler.tick),
+        Loop(name="lag", interval=_LAG_INTERVAL, tick=lag.tick),
+    ]
     found.append(Loop(name="reaper", interval=_PURGE_INTERVAL, tick=services.deletions.purge))
     if services.archives is not None and settings.checkpoint_interval:
         checkpointer = Checkpointer(
@@ -209,10 +236,3 @@ def _loops(
             )
         )
     return tuple(found)
-
-
-async def _count(engine: Engine) -> dict[str, int]:
-    counts = {state.value: 0 for state in ContainerState}
-    for info in await engine.list():
-        counts[info.state.value] += 1
-    return counts
