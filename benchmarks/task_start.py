@@ -43,11 +43,8 @@ async def start_once(client: Client, raw: httpx.AsyncClient, project: Project) -
         "/api/tasks", json={"project_id": str(project.id), "description": "echo started"}
     )
     task = answer.json()["data"]
-    attempt = (await client.attempts.list(task["id"]))[0]
-    while not (processes := await client.attempts.processes(attempt.id)):
-        await asyncio.sleep(0.002)
     length = 0.0
-    async for chunk in client.processes.follow(processes[-1].id):
+    async for chunk in client.tasks.follow(task["id"]):
         if chunk.data and not length:
             length = time.perf_counter() - began
     while (await client.tasks.get(task["id"])).has_in_progress_attempt:

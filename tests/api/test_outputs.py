@@ -9,7 +9,7 @@ from tests.api.conftest import Running
 
 from anyon.api.apps import begin_shutdown
 from anyon.domain.actors import LOCAL_ACTOR as LOCAL
-from anyon.sdk.requests import CreateProject, Exec
+from anyon.sdk.requests import CreateProject, CreateTask, Exec
 
 
 async def start(server: Running, script: str) -> str:
@@ -57,6 +57,26 @@ async def test_the_last_event_id_wins_over_the_cursor(server: Running) -> None:
             refused = await http.get(path, params={"cursor": bad})
             assert refused.status_code == 422, bad
             assert refused.json()["success"] is False
+
+
+async def test_a_task_is_followed_from_its_start(server: Running) -> None:
+    """One request after its start tells its newest process and then all that this writes, to the end."""
+    project = await server.client.projects.create(CreateProject(name="p", default_agent="SHELL"))
+    new = CreateTask(project_id=project.id, description="printf 한글; printf no >&2")
+    task = await server.client.tasks.create(new)
+    chunks = [chunk async for chunk in server.client.tasks.follow(task.id)]
+    written = {c: b"".join(k.data for k in chunks if k.channel == c) for c in ("stdout", "stderr")}
+    assert written == {"stdout": "한글".encode(), "stderr": b"no"}
+    async with server.http as http:
+        told = events((await http.get(f"/api/tasks/{task.id}/events")).text)
+        assert [told[0]["event"], told[-1]["event"]] == ["process", "exit"]
+        assert json.loads(told[0]["data"])["id"] == json.loads(told[-1]["data"])["id"]
+        idle = await server.client.tasks.create(
+            CreateTask(project_id=project.id, title="Later", description="true")
+        )
+        for unknown in (idle.id, project.id):
+            refused = await http.get(f"/api/tasks/{unknown}/events")
+            assert refused.status_code == 404, unknown
 
 
 async def test_a_read_waits_for_what_is_to_come(server: Running) -> None:

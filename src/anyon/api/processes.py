@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
@@ -17,8 +17,8 @@ from anyon.api.envelopes import ERRORS
 from anyon.api.waiting import Pump
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Process
-from anyon.domain.errors import AnyonError, InvalidInputError
-from anyon.domain.ids import AttemptId, ProcessId, ProjectId
+from anyon.domain.errors import AnyonError, InvalidInputError, NotFoundError
+from anyon.domain.ids import AttemptId, ProcessId, ProjectId, TaskId
 from anyon.domain.states import ProcessStatus
 from anyon.engines.engine import Channel
 from anyon.processes.processes import Chunk
@@ -97,13 +97,14 @@ async def get_output(
         await asyncio.sleep(_POLL_SECONDS)
 
 
+_EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    **ERRORS,
+    200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."},
+}
+
+
 @router.get(
-    "/processes/{process_id}/events",
-    response_class=StreamingResponse,
-    responses={
-        **ERRORS,
-        200: {"content": {"text/event-stream": {}}, "description": "Server-sent events."},
-    },
+    "/processes/{process_id}/events", response_class=StreamingResponse, responses=_EVENT_STREAM
 )
 async def stream_events(
     context: ContextOf,
@@ -123,11 +124,38 @@ async def stream_events(
     for channel, offset in offsets.items():  # an offset past the end is refused before the stream
         if offset:
             await context.services.processes.output(actor, process.id, channel, offset, 1)
+    return _stream(_events(context, actor, process, offsets))
+
+
+@router.get("/tasks/{task_id}/events", response_class=StreamingResponse, responses=_EVENT_STREAM)
+async def stream_task_events(
+    context: ContextOf, actor: ActorOf, task_id: UUID
+) -> StreamingResponse:
+    """Send an event ``process``, the task's newest, and then that process's own events.
+
+    So whoever has just started a task sees its output after one more request. A client that
+    reconnects goes on at the process itself, where it was.
+    """
+    attempts = await context.services.attempts.list(actor, TaskId(str(task_id)))
+    found = await context.services.attempts.processes(actor, attempts[0].id) if attempts else ()
+    if not found:
+        raise NotFoundError("no process of this task was started yet", code="process_unknown")
+    return _stream(_task_events(context, actor, found[-1]))
+
+
+def _stream(events: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(
-        _events(context, actor, process, offsets),
+        events,
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+async def _task_events(context: Context, actor: Actor, process: Process) -> AsyncIterator[str]:
+    offsets = dict.fromkeys(Channel, 0)
+    yield _event("process", shapes.process(process).model_dump_json(), offsets)
+    async for event in _events(context, actor, process, offsets):
+        yield event
 
 
 def _offsets(cursor: str) -> dict[Channel, int]:

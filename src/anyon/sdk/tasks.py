@@ -5,14 +5,18 @@ from typing import Any
 from uuid import UUID
 
 from anyon.sdk.connections import Connection
+from anyon.sdk.errors import UnreachableError
 from anyon.sdk.models import (
     BranchStatus,
+    Channel,
     Diff,
     ExecutionProcess,
+    OutputChunk,
     Task,
     TaskAttempt,
     TaskWithAttemptStatus,
 )
+from anyon.sdk.processes import ProcessCalls
 from anyon.sdk.requests import (
     CreateAndStartTask,
     CreateAttempt,
@@ -51,6 +55,27 @@ class TaskCalls:
     async def delete(self, task: Id) -> None:
         """Delete a task that does not run; unmerged work is saved first."""
         await self._connection.call(type(None), "DELETE", f"/api/tasks/{task}")
+
+    async def follow(self, task: Id) -> AsyncGenerator[OutputChunk, None]:
+        """Yield both outputs of the task's newest process, as they come, and end after its end."""
+        process: ExecutionProcess | None = None
+        reached: dict[Channel, int] = {}
+        try:
+            async for event in self._connection.events(f"/api/tasks/{task}/events"):
+                if event.event == "exit":
+                    return
+                if event.event == "process":
+                    process = ExecutionProcess.model_validate_json(event.data)
+                elif event.event == "output":
+                    chunk = OutputChunk.model_validate_json(event.data)
+                    reached[chunk.channel] = chunk.next_offset
+                    yield chunk
+        except UnreachableError:
+            if process is None:
+                raise
+        if process is not None:  # the stream was cut: go on where it was
+            async for chunk in ProcessCalls(self._connection).follow(process.id, reached):
+                yield chunk
 
     def watch(self, project: Id) -> AsyncGenerator[Any, None]:
         """Yield the frames of the project's task stream: a snapshot, then every change."""

@@ -12,6 +12,22 @@ from anyon.sdk.errors import ApiError, UnreachableError
 
 OUTPUT = b"0123456789" * 10
 PROCESS = "00000000-0000-4000-8000-00000000000a"
+_AT = "2026-01-01T00:00:00Z"
+EXECUTION = {
+    "id": PROCESS,
+    "task_attempt_id": None,
+    "run_reason": "codingagent",
+    "executor_action": {},
+    "before_head_commit": None,
+    "after_head_commit": None,
+    "status": "running",
+    "exit_code": None,
+    "dropped": False,
+    "started_at": _AT,
+    "completed_at": None,
+    "created_at": _AT,
+    "updated_at": _AT,
+}
 
 
 def event(start: int, end: int) -> bytes:
@@ -59,6 +75,31 @@ async def test_every_byte_comes_once_over_broken_connections() -> None:
         got = b"".join([chunk.data async for chunk in client.processes.follow(PROCESS)])
     assert got == OUTPUT
     assert server.cursors == ["0.0", "40.0", "40.0", "80.0", "100.0"]
+
+
+async def test_a_task_that_is_followed_over_a_break() -> None:
+    """What is cut is gone on with at the process that the stream told first, where it was."""
+    server = BrokenServer()
+    told = json.dumps(EXECUTION)
+
+    class Server(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            """Tell the process and a piece, then break; afterwards as the other server."""
+            if "/tasks/" not in request.url.path:
+                return await server.handle_async_request(request)
+
+            async def body() -> AsyncIterator[bytes]:
+                yield f"id: 0.0\nevent: process\ndata: {told}\n\n".encode() + event(0, 20)
+                raise httpx.ReadError("connection reset")
+
+            return httpx.Response(
+                200, headers={"content-type": "text/event-stream"}, content=body()
+            )
+
+    async with Client("http://server", transport=Server()) as client:
+        got = b"".join([chunk.data async for chunk in client.tasks.follow(PROCESS)])
+    assert got == OUTPUT
+    assert server.cursors[0] == "20.0"
 
 
 async def test_patience_ends() -> None:
