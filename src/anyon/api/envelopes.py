@@ -50,11 +50,12 @@ def error_body(code: str, message: str, hint: str = "", /, **more: Any) -> dict[
     }
 
 
-def error_of(error: AnyonError) -> JSONResponse:
-    """Return the response that tells *error*."""
+def error_of(error: AnyonError, path: str = "") -> JSONResponse:
+    """Return the response that tells *error* of a request for *path*."""
     more: dict[str, Any] = {}
-    if error.code == "merge_conflict":  # the front end reads this form after a rebase
-        more = {"type": "merge_conflicts", "message": error.message, "op": "rebase"}
+    if error.code == "merge_conflict":  # the front end reads this form
+        op = "rebase" if path.endswith("/rebase") else "merge"
+        more = {"type": "merge_conflicts", "message": error.message, "op": op}
     if error.code == "rebase_in_progress":
         more = {"type": "rebase_in_progress"}
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
@@ -95,7 +96,7 @@ async def _on_anyon_error(connection: HTTPConnection, error: Exception) -> Respo
     assert isinstance(error, AnyonError)
     if error.status >= 500:
         log.warning("request.failed", path=connection.url.path, code=error.code, detail=str(error))
-    return await answer(connection, error_of(error))
+    return await answer(connection, error_of(error, connection.url.path))
 
 
 async def _on_wrong_input(connection: HTTPConnection, error: Exception) -> Response | None:
