@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from anyon.cli import checkpoints, executions, images, projects, servers, tasks, tokens
+from anyon.cli import (
+    checkpoints,
+    executions,
+    images,
+    monitoring,
+    projects,
+    servers,
+    tasks,
+    tokens,
+)
 from anyon.cli.sessions import Session
 
 EPILOG = (
@@ -51,6 +60,7 @@ app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(tokens.app, name="token")
+app.add_typer(monitoring.app, name="monitoring")
 
 
 def main() -> None:

@@ -1,0 +1,152 @@
+"""Every alert fires when it should, and is quiet when it should be."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tests.prometheus_fixtures import promtool
+
+from anyon.monitoring.folders import write
+from anyon.monitoring.renderings import Targets, render
+
+JOB = 'job="anyon-containers",instance="a"'
+Series = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series (in promtool's notation, one value a minute) in which an alert fires, and in which it does not."""
+
+    alert: str
+    fires: Series
+    quiet: Series
+
+
+def latencies(metric: str, labels: str, *, quick: str, slow: str) -> Series:
+    """Return a histogram with the bounds 1, 30 and infinity."""
+    comma = "," if labels else ""
+    return {
+        f'{metric}_bucket{{{labels}{comma}{JOB},le="1"}}': quick,
+        f'{metric}_bucket{{{labels}{comma}{JOB},le="30"}}': slow,
+        f'{metric}_bucket{{{labels}{comma}{JOB},le="+Inf"}}': slow,
+    }
+
+
+WAKES, LAG = "anyon_wake_seconds", "anyon_event_loop_lag_seconds"
+REQUESTS = "anyon_http_request_duration_seconds_count"
+REPAIRS = "anyon_reconciler_repairs_total"
+CASES = [
+    Case("AnyonServerDown", {f"up{{{JOB}}}": "0x60"}, {f"up{{{JOB}}}": "1x57 0 1 1"}),
+    Case(
+        "AnyonEngineDown",
+        {f"anyon_engine_up{{{JOB}}}": "0x60"},
+        {f"anyon_engine_up{{{JOB}}}": "1x60"},
+    ),
+    Case(
+        "AnyonCheckpointsFailing",
+        {f'anyon_checkpoint_failures_total{{reason="interval",{JOB}}}': "0+1x60"},
+        {f'anyon_checkpoint_failures_total{{reason="interval",{JOB}}}': "0x20 1x40"},
+    ),
+    Case(
+        "AnyonCheckpointTooOld",
+        {f"anyon_checkpoint_age_seconds{{{JOB}}}": "0+60x60"},
+        {f"anyon_checkpoint_age_seconds{{{JOB}}}": "70x60"},
+    ),
+    Case(
+        "AnyonProjectsUnsaved",
+        {f'anyon_projects{{phase="stopped_unsaved",{JOB}}}': "2x60"},
+        {
+            f'anyon_projects{{phase="stopped_unsaved",{JOB}}}': "0x50 1x5 0x5",
+            f'anyon_projects{{phase="stopped",{JOB}}}': "9x60",
+        },
+    ),
+    Case(
+        "AnyonDiskLow",
+        {f"anyon_home_free_bytes{{{JOB}}}": "9x60", f"anyon_home_size_bytes{{{JOB}}}": "100x60"},
+        {f"anyon_home_free_bytes{{{JOB}}}": "11x60", f"anyon_home_size_bytes{{{JOB}}}": "100x60"},
+    ),
+    Case(
+        "AnyonWakeSlow",
+        latencies(WAKES, 'tier="stopped"', quick="0x60", slow="0+5x60"),
+        # a restore may take its time, and the others are quick
+        latencies(WAKES, 'tier="archived"', quick="0x60", slow="0+5x60")
+        | latencies(WAKES, 'tier="frozen"', quick="0+5x60", slow="0+5x60"),
+    ),
+    Case(
+        "AnyonContainersFlapping",
+        {f'{REPAIRS}{{reason="container_lost",{JOB}}}': "0+1x60"},
+        {
+            f'{REPAIRS}{{reason="container_lost",{JOB}}}': "0x50 1x10",
+            f'{REPAIRS}{{reason="changed_outside",{JOB}}}': "0+1x60",
+        },
+    ),
+    Case(
+        "AnyonEventLoopBlocked",
+        latencies(LAG, "", quick="0x60", slow="0+60x60"),
+        latencies(LAG, "", quick="0+60x60", slow="0+60x60"),
+    ),
+    Case(
+        "AnyonRequestsFailing",
+        {
+            f'{REQUESTS}{{route="/",status="500",{JOB}}}': "0+6x60",
+            f'{REQUESTS}{{route="/",status="200",{JOB}}}': "0+94x60",
+        },
+        {
+            f'{REQUESTS}{{route="/",status="500",{JOB}}}': "0+4x60",
+            f'{REQUESTS}{{route="/",status="404",{JOB}}}': "0+96x60",
+        },
+    ),
+    Case(
+        "AnyonFileDescriptorsLow",
+        {f"process_open_fds{{{JOB}}}": "85x60", f"process_max_fds{{{JOB}}}": "100x60"},
+        {f"process_open_fds{{{JOB}}}": "75x60", f"process_max_fds{{{JOB}}}": "100x60"},
+    ),
+]
+
+
+def trial(name: str, case: Case, series: Series, *, firing: bool) -> dict[str, object]:
+    """Return one test in promtool's form: whether the alert fires after an hour."""
+    return {
+        "name": name,
+        "interval": "1m",
+        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})',
+                "eval_time": "60m",
+                "exp_samples": [{"labels": "{}", "value": 1}] if firing else [],
+            }
+        ],
+    }
+
+
+def judged(directory: Path, trials: list[dict[str, object]]) -> tuple[int, str]:
+    """Let promtool judge *trials* of the rendered rules."""
+    write(directory, render(Targets()))
+    tests = directory / "prometheus" / "tests.yml"  # JSON is YAML too
+    content = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": trials}
+    tests.write_text(json.dumps(content))
+    return promtool("test", "rules", str(tests))
+
+
+def test_every_alert_fires_and_keeps_quiet(tmp_path: Path) -> None:
+    """In its trouble each alert fires, and just short of it, or in another's trouble, it does not."""
+    trials = []
+    for case in CASES:
+        trials.append(trial(f"{case.alert} fires", case, case.fires, firing=True))
+        trials.append(trial(f"{case.alert} is quiet", case, case.quiet, firing=False))
+    code, words = judged(tmp_path, trials)
+    assert code == 0, words
+
+
+def test_no_alert_is_left_out() -> None:
+    """Each alert of the rules has its case above."""
+    rules = render(Targets())[PurePosixPath("prometheus/rules.yml")]
+    assert sorted(re.findall(r"alert: (\w+)", rules)) == sorted(case.alert for case in CASES)
+
+
+def test_a_silent_alert_is_found(tmp_path: Path) -> None:
+    """The trial is not blind: an alert that does not fire where it should is told."""
+    code, words = judged(tmp_path, [trial("deaf", CASES[0], CASES[0].quiet, firing=True)])
+    assert code != 0, words
