@@ -21,7 +21,7 @@ from anyon.domain.actors import Actor
 from anyon.domain.entities import Attempt, Merge, Process, Project, Task
 from anyon.domain.errors import ConflictError, InvalidInputError
 from anyon.domain.ids import AttemptId, ProjectId, TaskId, new_id
-from anyon.domain.states import Phase
+from anyon.domain.states import Phase, RunReason
 from anyon.git.names import branch_for
 from anyon.git.repository import BranchStatus, FileDiff, Repositories, Repository
 from anyon.services import claims
@@ -30,7 +30,7 @@ from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.launches import Launches, Profile
 from anyon.services.looks import Looks
-from anyon.services.runs import Runs
+from anyon.services.runs import Due, Runs
 from anyon.services.spares import Spares
 from anyon.services.supervisors import Supervisor
 from anyon.telemetry import Metrics
@@ -126,8 +126,10 @@ class Attempts:
         try:
             async with self._hold(project, first, also=claim) as hold:
                 await self._launches.check_program(project, profile.agent)
-                attempt, first = await self._begun(project, attempt, first, is_current=base is None)
-                run = self._runs.begin(first, hold=hold.pop_all())
+                attempt, first, due = await self._begun(
+                    project, attempt, first, is_current=base is None
+                )
+                run = self._runs.begin(first, hold=hold.pop_all(), due=due)
                 run.when_started = partial(self._observe_start, project.phase, began)
         except Exception:
             await self._db.write(claims.unclaim, attempt, task.status, self._clock.now())
@@ -151,14 +153,16 @@ class Attempts:
 
     async def _begun(
         self, project: Project, attempt: Attempt, first: Process, *, is_current: bool
-    ) -> tuple[Attempt, Process]:
+    ) -> tuple[Attempt, Process, Due | None]:
         """Make the worktree and record where it is and what it begins with."""
         await self._spares.settled(project.id)
         begun = await self._launches.begin_worktree(project, attempt, is_current=is_current)
         attempt = replace(attempt, worktree=str(begun.path), target_branch=begun.base)
         first = replace(first, before_head_commit=begun.head)
-        await self._db.write(claims.begin, attempt, first)
-        return attempt, first
+        is_due = await self._db.write(claims.begin, attempt, first)
+        if not is_due or first.run_reason is RunReason.SETUPSCRIPT:  # it waits for its turn first
+            return attempt, first, None
+        return attempt, first, Due(is_stopping=False, attempt=attempt, project=project)
 
     async def list(self, actor: Actor, task_id: TaskId) -> Sequence[Attempt]:
         """Return the task's attempts, newest first; NotFoundError (``task_unknown``)."""

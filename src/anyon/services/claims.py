@@ -106,8 +106,11 @@ def claim(connection: Connection, attempt: Attempt, first: Process, now: datetim
     task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
 
 
-def begin(connection: Connection, attempt: Attempt, first: Process) -> None:
-    """Record a claimed attempt's worktree, and the branch and commit that it begins with."""
+def begin(connection: Connection, attempt: Attempt, first: Process) -> bool:
+    """Record a claimed attempt's worktree, and the branch and commit that it begins with.
+
+    Say whether its first process is to be started still: it may have been stopped by now.
+    """
     changes = {
         "worktree": attempt.worktree,
         "target_branch": attempt.target_branch,
@@ -116,6 +119,7 @@ def begin(connection: Connection, attempt: Attempt, first: Process) -> None:
     attempt_rows.change(connection, attempt.id, changes)
     head = {"before_head_commit": first.before_head_commit}
     process_rows.change(connection, first.id, head)
+    return not process_rows.is_stopping(connection, first.id)
 
 
 def unclaim(connection: Connection, attempt: Attempt, status: TaskStatus, now: datetime) -> None:

@@ -41,10 +41,20 @@ START_TRIES = 5
 PAUSE = timedelta(seconds=2)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is true of a process at the moment of its start; the project may be set up by now."""
+
+    is_stopping: bool
+    attempt: Attempt | None
+    project: Project | None
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """A process that this server carries. ``lock`` parts its start from a stop that comes just then.
 
+    ``due`` is what its caller has just read and recorded, so that it is not looked up again.
     ``hold`` holds its container awake already, from before its record on; ``lease`` holds the
     project, awake or not, from before the server served. ``when_started`` is called once this
     server has started the program.
@@ -54,6 +64,7 @@ class Run:
     spec: ProcessSpec | None
     hold: AsyncExitStack | None = None
     lease: AsyncExitStack | None = None
+    due: Due | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,12 +109,14 @@ class Runs:
         spec: ProcessSpec | None = None,
         *,
         hold: AsyncExitStack | None = None,
+        due: Due | None = None,
     ) -> Run:
         """Carry a recorded process from now on; *spec* is for those that no record describes.
 
         *hold* is what holds its container awake already: it is taken over, and closed at the end.
+        *due* spares the looking up of what the caller has just recorded, in this same moment.
         """
-        run = Run(process=process, spec=spec, hold=hold)
+        run = Run(process=process, spec=spec, hold=hold, due=due)
         self._runs[process.id] = run
         run.task = self._supervisor.spawn(self._carry(run), name=f"process {process.id}")
         return run
@@ -151,7 +164,8 @@ class Runs:
         """Carry the process to its conclusion; False when that has to be tried again."""
         process = run.process
         try:
-            project = await self._db.read(project_rows.find, process.project_id)
+            project = run.due.project if run.due else None
+            project = project or await self._db.read(project_rows.find, process.project_id)
         except AnyonError as error:
             log.warning("process.not_looked_up", process=process.id, error=str(error))
             return False
@@ -240,8 +254,11 @@ class Runs:
         """Start the process; return an exit instead where it was not to be started any more."""
         await self._wait_turn(run)
         async with run.lock:
-            due = await self._db.read(_due, run.process)
-            if due.is_stopping:
+            due, run.due = run.due, None
+            if due is None:
+                due = await self._db.read(_due, run.process)
+            # A stop that was recorded after what its caller knew has found this run, and told it.
+            if due.is_stopping or run.stopping.is_set():
                 return Exit(code=None, reason=ExitReason.KILLED_BY_USER, at=self._clock.now())
             spec = run.spec or await self._specify(run.process, due.attempt, due.project or project)
             for left in reversed(range(START_TRIES)):
@@ -317,18 +334,9 @@ class Runs:
                 self.begin(process).lease = lease
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """What is true of a process at the moment of its start: the project may be set up by now."""
-
-    is_stopping: bool
-    attempt: Attempt | None
-    project: Project | None
-
-
-def _due(connection: Connection, process: Process) -> _Due:
+def _due(connection: Connection, process: Process) -> Due:
     attempt = process.attempt_id and attempt_rows.find(connection, process.attempt_id)
-    return _Due(
+    return Due(
         is_stopping=process_rows.is_stopping(connection, process.id),
         attempt=attempt or None,
         project=project_rows.find(connection, process.project_id),
