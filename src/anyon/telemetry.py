@@ -21,6 +21,8 @@ _LONG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 360
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TIERS = ("new", "frozen", "stopped", "archived")
 """What a project is woken from."""
+_TASK_TIERS = ("running", "frozen", "stopped", "archived")
+_STREAMS = ("tasks", "processes", "drafts", "conversation", "output", "diff", "events", "terminal")
 _SAVES = ("interval", "stop", "asked", "archive", "before_restore")
 _STEPS = (
     ("freeze", "idle"),
@@ -174,6 +176,8 @@ class Metrics:
         )
         for tier in TIERS:
             self._wakes.labels(tier)
+        for tier in _TASK_TIERS:
+            self._task_starts.labels(tier)
         self._requests = self._histogram(
             "anyon_http_request_duration_seconds",
             "How long HTTP requests took",
@@ -182,6 +186,8 @@ class Metrics:
             "status",
         )
         self._streams = self._gauge("anyon_streams_open", "Number of open streams", "stream")
+        for stream in _STREAMS:
+            self._streams.labels(stream)
 
     def _declare_care(self) -> None:
         """Declare what is counted as the server looks after the projects."""

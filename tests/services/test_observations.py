@@ -1,0 +1,200 @@
+"""What a scrape tells is what the engine and the records show at that moment."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anyon.domain.actors import LOCAL_ACTOR
+from anyon.domain.entities import Project
+from anyon.domain.errors import EngineUnavailableError
+from anyon.domain.ids import LOCAL_USER, ProjectId
+from anyon.domain.states import Goal, Phase
+from anyon.services.observations import Observations, unsaved_for
+from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.drivers.memory import MemoryStore
+from anyon.telemetry import Metrics
+from anyon.testing.clocks import FakeClock
+from anyon.testing.worlds import World, living
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+class Lost:
+    """An engine that can be taken away."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.is_lost = False
+        self.looks = 0
+
+    async def list(self) -> Any:
+        """Answer, or not."""
+        self.looks += 1
+        if self.is_lost:
+            raise EngineUnavailableError("it does not answer")
+        return await self._engine.list()
+
+
+@dataclass
+class Scraped:
+    """A world, and what Prometheus would read of it."""
+
+    world: World
+    clock: FakeClock
+    metrics: Metrics
+    engine: Lost
+    observations: Observations
+
+    async def value(self, series: str) -> float | None:
+        """Scrape, more than a second after the last time, and return one value."""
+        await self.clock.advance(timedelta(seconds=2))
+        await self.observations.refresh()
+        found = re.search(
+            rf"^{re.escape(series)} (\S+)$", self.metrics.render().decode(), re.MULTILINE
+        )
+        return float(found[1]) if found else None
+
+
+@pytest.fixture
+async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
+    """A server over the memory engine whose time the test owns."""
+    clock, metrics = FakeClock(), Metrics()
+    checkpoints = Checkpoints(MemoryStore(), cache=tmp_path / "cache", clock=clock)
+    changes = {"clock": clock, "checkpoints": checkpoints, "metrics": metrics}
+    async with living(tmp_path / "home", **changes) as world:
+        engine = Lost(world.engine)
+        observations = Observations(
+            db=world.db,
+            engine=engine,  # type: ignore[arg-type] # it is only looked at
+            leases=world.services.leases,
+            archives=world.services.archives,
+            metrics=metrics,
+            clock=clock,
+            home=tmp_path,
+        )
+        yield Scraped(world, clock, metrics, engine, observations)
+    await checkpoints.close()
+
+
+async def test_the_engine_has_the_last_word(scraped: Scraped) -> None:
+    """A container that is stopped or removed behind the server's back is told as that at once."""
+    project = await scraped.world.project()
+    running = 'anyon_containers_total{status="running"}'
+    stopped = 'anyon_containers_total{status="stopped"}'
+    assert (await scraped.value(running), await scraped.value(stopped)) == (1, 0)
+    await scraped.world.engine.stop(project.id, grace=timedelta(0))
+    assert (await scraped.value(running), await scraped.value(stopped)) == (0, 1)
+    await scraped.world.engine.remove(project.id)
+    assert (await scraped.value(running), await scraped.value(stopped)) == (0, 0)
+
+
+async def test_a_lost_engine_costs_its_own_numbers_only(scraped: Scraped) -> None:
+    """The scrape succeeds and says so; the records are told all the same."""
+    await scraped.world.project()
+    scraped.engine.is_lost = True
+    assert await scraped.value("anyon_engine_up") == 0
+    assert await scraped.value('anyon_containers_total{status="running"}') is None
+    assert await scraped.value('anyon_projects{phase="running"}') == 1
+
+
+async def test_scrapes_in_quick_succession_cost_one_look(scraped: Scraped) -> None:
+    """Several Prometheus servers, or an impatient one, do not multiply the work."""
+    for _ in range(5):
+        await scraped.observations.refresh()
+    assert scraped.engine.looks == 1
+    await scraped.value("anyon_engine_up")
+    assert scraped.engine.looks == 2
+
+
+async def test_idle_containers_are_those_that_nobody_holds(scraped: Scraped) -> None:
+    """A held container is not idle, however long ago anything happened in it."""
+    project = await scraped.world.project()
+    await scraped.clock.advance(6 * MINUTE)
+    series = 'anyon_idle_containers_total{idle_duration="5m_to_30m"}'
+    assert await scraped.value(series) == 1
+    async with scraped.world.services.leases.hold(project.id, holder="x", reason="terminal"):
+        assert await scraped.value(series) == 0
+        assert await scraped.value('anyon_leases{reason="terminal"}') == 1
+
+
+async def test_a_process_is_counted_once_and_goes_with_its_project(scraped: Scraped) -> None:
+    """Its run time appears under its project; after the deletion nothing of the project is told."""
+    world = scraped.world
+    project = await world.project()
+    attempt = await world.attempt(project, "true")
+    await world.over(attempt)
+    labels = f'{{project_id="{project.id}",status="completed"}}'
+    assert await scraped.value(f"anyon_container_exec_duration_seconds_count{labels}") == 1
+    assert await scraped.value('anyon_task_start_seconds_count{tier="running"}') == 1
+    assert await scraped.value('anyon_wake_seconds_count{tier="new"}') == 1
+    await world.services.projects.delete(LOCAL_ACTOR, project.id)
+    assert await scraped.value('anyon_projects{phase="running"}') == 0
+    assert project.id not in scraped.metrics.render().decode()
+
+
+async def test_the_age_of_unsaved_work_grows_until_a_save(scraped: Scraped) -> None:
+    """It counts from the last save while there is new work, and is 0 when all is saved."""
+    world, archives = scraped.world, scraped.world.services.archives
+    assert archives is not None
+    project = await world.project()
+    await scraped.clock.advance(5 * MINUTE)
+    assert 300 <= (await scraped.value("anyon_checkpoint_age_seconds") or 0) < 400
+    await archives.save(project, reason="asked")
+    assert await scraped.value("anyon_checkpoint_age_seconds") == 0
+    assert await scraped.value('anyon_checkpoint_duration_seconds_count{reason="asked"}') == 1
+    assert (await scraped.value("anyon_checkpoint_new_bytes_total") or 0) > 0
+    async with world.services.leases.hold(project.id, holder="x", reason="terminal"):
+        assert (await scraped.value("anyon_checkpoint_age_seconds") or 0) > 0
+
+
+def project_in(phase: Phase, **more: Any) -> Project:
+    """Return a project that was made, and last active, long ago."""
+    long_ago = NOW - timedelta(days=9)
+    project = Project(
+        id=ProjectId("p"),
+        user_id=LOCAL_USER,
+        name="p",
+        path="",
+        goal=Goal.RUNNING,
+        phase=phase,
+        phase_since=long_ago,
+        last_active_at=long_ago,
+        created_at=long_ago,
+        updated_at=long_ago,
+    )
+    return replace(project, **more)
+
+
+UNSAVED = [
+    ("archived has nothing here", project_in(Phase.ARCHIVED), None, False, 0),
+    ("not known: since the server began", project_in(Phase.RUNNING), None, False, 10),
+    ("frozen by an earlier life, which saved it", project_in(Phase.FROZEN), None, False, 0),
+    ("a stop that could not save", project_in(Phase.STOPPED_UNSAVED), None, False, 10),
+    ("saved, and idle since", project_in(Phase.RUNNING), NOW - 3 * MINUTE, False, 0),
+    ("saved, and held", project_in(Phase.RUNNING), NOW - 3 * MINUTE, True, 3),
+    (
+        "saved, and active since",
+        project_in(Phase.RUNNING, last_active_at=NOW - MINUTE),
+        NOW - 3 * MINUTE,
+        False,
+        3,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("project", "saved_at", "is_held", "minutes"),
+    [pytest.param(*case[1:], id=case[0]) for case in UNSAVED],
+)
+def test_how_old_unsaved_work_is(
+    project: Project, saved_at: datetime | None, is_held: bool, minutes: int
+) -> None:
+    """Work is unsaved from the last save on, if there has been any since."""
+    age = unsaved_for(project, saved_at=saved_at, is_held=is_held, began=NOW - 10 * MINUTE, now=NOW)
+    assert age == minutes * MINUTE
