@@ -1,0 +1,90 @@
+"""A real Prometheus over a real server: every picture of every dashboard has something to show."""
+
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.prometheus_fixtures import Prometheus, need, prometheus
+
+from anyon.monitoring.folders import write
+from anyon.monitoring.panels import DASHBOARDS
+from anyon.monitoring.renderings import Targets, render
+from anyon.testing.servers import ServerProcess, serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+NOWHERE = "127.0.0.1:9"
+
+
+def wait_for(what: Callable[[], Any], *, seconds: float = 90) -> Any:
+    """Return *what* as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.2)
+    return found
+
+
+def run(server: ServerProcess, project: str, *argv: str) -> str:
+    """Start a command in the project and return its id."""
+    body = {"argv": list(argv)}
+    return str(server.call("POST", f"/api/projects/{project}/exec", body)["id"])
+
+
+def over(server: ServerProcess, process: str) -> Any:
+    """Return when a process ended, None while it runs."""
+    return server.call("GET", f"/api/execution-processes/{process}")["completed_at"]
+
+
+def work(server: ServerProcess) -> None:
+    """Do a little of everything: a task, commands, sleep and waking; something runs at the end."""
+    project = server.call("POST", "/api/projects", {"name": "seen", "default_agent": "SHELL"})["id"]
+    body = {"project_id": project, "description": "echo done > done.txt"}
+    task = server.call("POST", "/api/tasks", body)["id"]
+    wait_for(lambda: server.call("GET", f"/api/tasks/{task}")["status"] == "inreview")
+    wait_for(lambda: server.call("GET", f"/api/projects/{project}")["phase"] == "frozen")
+    process = run(server, project, "echo", "awake")
+    wait_for(lambda: over(server, process))
+    run(server, project, "sleep", "300")
+
+
+def has_number(answer: list[Any]) -> bool:
+    """Say whether any sample is a number."""
+    return any(math.isfinite(float(sample["value"][1])) for sample in answer)
+
+
+def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
+    """Each is sent to a Prometheus that scrapes a server at work, and returns numbers."""
+    need("prometheus")
+    times = {"ANYON_FREEZE_AFTER": "1s", "ANYON_RECONCILE_INTERVAL": "200ms"}
+    saves = {"ANYON_CHECKPOINT_INTERVAL": "1s"}
+    with serving(tmp_path / "home", "bubblewrap", **times, **saves) as server:
+        targets = Targets(
+            server=server.address.removeprefix("http://"),
+            docker=NOWHERE,
+            node=NOWHERE,
+            interval=timedelta(seconds=1),
+        )
+        write(tmp_path / "monitoring", render(targets))
+        config = tmp_path / "monitoring" / "prometheus" / "prometheus.yml"
+        with prometheus(config, tmp_path / "data") as asked:
+            wait_for(lambda: has_number(asked.query('up{job="anyon-containers"} == 1')))
+            work(server)
+            for dashboard in DASHBOARDS:
+                for panel in dashboard.panels:
+                    for query in panel.queries:
+                        wait_for(lambda expr=query.expr: has_number(asked.query(expr)))
+            assert asked.query('anyon_containers_total{status="no such status"}') == []
+            wait_for(lambda: are_well(asked))
+
+
+def are_well(asked: Prometheus) -> bool:
+    """Say whether every rule was evaluated, all without a fault; and no alert has fired."""
+    rules = [rule for group in asked.get("rules")["groups"] for rule in group["rules"]]
+    assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
+    return all(rule["health"] == "ok" for rule in rules)
