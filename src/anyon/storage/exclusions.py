@@ -1,4 +1,4 @@
-"""What of a project is not captured: caches that can be fetched again, and credentials."""
+"""What of a project is not captured: what can be fetched or made again, and credentials."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,9 @@ CREDENTIALS = (
     "home/.git-credentials",
     "home/.npmrc",
 )
-DEFAULTS = CACHES + CREDENTIALS
+SPARES = ("workspace/.worktrees/anyon-spare",)
+"""Worktrees that are made ahead of need and hold nobody's work."""
+DEFAULTS = CACHES + CREDENTIALS + SPARES
 
 
 @dataclass(slots=True)

@@ -80,6 +80,7 @@ class SparesContract:
                 f"echo x >{SPARE}/built.o",
                 f"rm {SPARE}/a.txt",
                 f"rm {SPARE}/.git",
+                f"rm -r {SPARE}",
                 f"rm -r {SPARE}; ln -s /tmp {SPARE}",
                 f"git -C {SPARE} checkout -qb theirs",
                 f"git -C {SPARE} commit -q --allow-empty -m theirs",

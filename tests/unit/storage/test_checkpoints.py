@@ -261,7 +261,7 @@ async def test_a_huge_hole(checkpoints: Checkpoints, tmp_path: Path) -> None:
 
 
 async def test_what_is_left_out(store: MemoryStore, clock: Ticks, tmp_path: Path) -> None:
-    """Caches and credentials of the home are left out; the workspace is never thinned."""
+    """Caches and credentials of the home are left out; of the workspace only the spare worktree."""
     home = tmp_path / "home"
     for name in (".cache/x/y", ".claude/.credentials.json", ".claude/session", ".npmrc"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -269,6 +269,8 @@ async def test_what_is_left_out(store: MemoryStore, clock: Ticks, tmp_path: Path
     work = tmp_path / "work"
     (work / ".cache").mkdir(parents=True)
     (work / ".cache/z").write_text("x")
+    for name in ("anyon-spare", "1234-work"):
+        (work / ".worktrees" / name).mkdir(parents=True)
     made = Checkpoints(store, cache=tmp_path / "cache", clock=clock)
     await made.save(PROJECT, {"workspace": work, "home": home})
     await made.restore(PROJECT, None, {"home": tmp_path / "h", "workspace": tmp_path / "w"})
@@ -276,6 +278,7 @@ async def test_what_is_left_out(store: MemoryStore, clock: Ticks, tmp_path: Path
     found = {str(p.relative_to(tmp_path / "h")) for p in (tmp_path / "h").rglob("*")}
     assert found == {".cache", ".claude", ".claude/session"}
     assert (tmp_path / "w/.cache/z").exists()
+    assert [p.name for p in (tmp_path / "w/.worktrees").iterdir()] == ["1234-work"]
     with pytest.raises(InvalidInputError):
         Checkpoints(store, cache=tmp_path, clock=clock, exclusions=["workspace/.git"])
 
