@@ -15,6 +15,7 @@ from anyon.processes.durable import DurableProcesses
 from anyon.testing.engine_trials import GRACE, spec_maker
 from anyon.testing.git_contract import RepositoryContract
 from anyon.testing.git_merges import MergesContract
+from anyon.testing.git_spares import SparesContract
 from anyon.testing.git_trials import Trial
 
 
@@ -55,7 +56,7 @@ class TestOverBubblewrap(RepositoryContract):
 
 
 @pytest.mark.docker
-class TestOverDocker(MergesContract):
+class TestOverDocker(SparesContract, MergesContract):
     """What touches files most, over docker, as a user that is not root."""
 
     @pytest.fixture

@@ -100,3 +100,18 @@ async def test_a_deleted_project_leaves_no_spare(world: World) -> None:
             await _made(world, project)
         await world.services.projects.delete(LOCAL_ACTOR, project.id)
         assert not _spare(world, project).exists()
+
+
+async def test_a_spare_of_an_earlier_life(world: World) -> None:
+    """A server that ends while a spare is written, or after, leaves one that the next life may take or not: work is whole."""
+    project = await world.project()
+    await world.over(await world.attempt(project, "echo one > one.txt"))
+    for number in range(3):
+        if number == 1:
+            await _made(world, project)
+        world = await world.reborn()
+        await world.services.recover()
+        attempt = await world.attempt(project, "git status --porcelain --ignored; ls")
+        (process,) = await world.over(attempt)
+        assert await world.printed(process) == b""
+    await world.end()

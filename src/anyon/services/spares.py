@@ -1,6 +1,7 @@
 """Spare worktrees: after each start the next one's is made, so that no start waits for its files."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -16,6 +17,8 @@ from anyon.services.supervisors import Supervisor
 log = structlog.get_logger(__name__)
 PAUSE = timedelta(milliseconds=150)
 """How long what has just been started has the machine for itself."""
+PATIENCE = timedelta(seconds=30)
+"""How long a start waits for a spare that is being written."""
 
 
 class Spares:
@@ -56,9 +59,14 @@ class Spares:
             self._supervisor.spawn(self._make(project, base, after), name=f"spare of {project.id}")
 
     async def settled(self, project: ProjectId) -> None:
-        """Return once no spare is being written: to wait for one takes no longer than to write another."""
+        """Return once no spare is being written: to wait for one takes no longer than to write another.
+
+        Not for ever: one that hangs (in a filter, say) is left to itself.
+        """
         if (made := self._made.get(project)) is not None:
-            await made.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE.total_seconds()):
+                    await made.wait()
 
     async def _make(self, project: Project, base: str, after: asyncio.Event) -> None:
         try:
