@@ -1,5 +1,6 @@
 """The stores of this machine, and the wrappers, keep the contract."""
 
+import fcntl
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.drivers.memory import MemoryStore
-from anyon.storage.objects import ObjectStore
+from anyon.storage.objects import ObjectStore, StoreUnavailableError
 from anyon.storage.wrappers import LimitedStore, RetryingStore
 from anyon.testing.store_contract import StoreContract
 from anyon.testing.store_faults import UnsteadyStore
@@ -45,3 +46,16 @@ class TestRetrying(StoreContract):
             patience=timedelta(seconds=1000),
             sleep=lambda _: None,
         )
+
+
+def test_a_lock_that_is_never_released(tmp_path: Path) -> None:
+    """A stopped process that holds a lock of the directory makes writes fail, not wait for ever."""
+    store = FilesStore(tmp_path, deadline=timedelta(milliseconds=50))
+    held = [(tmp_path / "locks" / str(number)).open("w") for number in range(64)]
+    for file in held:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    with pytest.raises(StoreUnavailableError):
+        store.put("key", b"value")
+    for file in held:
+        file.close()
+    store.put("key", b"value")

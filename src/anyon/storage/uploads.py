@@ -165,6 +165,7 @@ class Uploads:
 
     def _put_pack(self, number: int, frames: list[SealedFrame]) -> None:
         pack, data = build(self._key, frames)
+        frames.clear()  # they are in the pack's bytes now: not twice in memory
         object_key = self._places.pack(pack.id)
         try:
             self._store.put(object_key, data, if_generation=ABSENT)

@@ -14,7 +14,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from anyon.storage.objects import (
@@ -54,8 +54,9 @@ class FilesStore:
     an honest fsync (ext4, XFS, btrfs; not a network mount).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, deadline: timedelta = timedelta(seconds=30)) -> None:
         self._root = root
+        self._deadline = deadline.total_seconds()
         self._objects = root / "objects"
         self._uploads = root / "uploads"
         self._locks = root / "locks"
@@ -181,10 +182,26 @@ class FilesStore:
         number = zlib.crc32(key.encode()) % LOCKS
         fd = os.open(self._locks / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._wait_for(fd)
             yield
         finally:
             os.close(fd)
+
+    def _wait_for(self, fd: int) -> None:
+        # Not a blocking lock: its holder may be a process that was stopped, for ever.
+        end = time.monotonic() + self._deadline
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise StoreUnavailableError(
+                        "another process holds a lock of the store's directory",
+                        hint="Look for a server that was stopped (SIGSTOP) and end it.",
+                    ) from None
+                time.sleep(0.002)
+            else:
+                return
 
     def _drop_stale_uploads(self) -> None:
         limit = time.time() - STALE_UPLOAD_SECONDS
