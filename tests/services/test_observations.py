@@ -77,6 +77,7 @@ async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
             metrics=metrics,
             clock=clock,
             home=tmp_path,
+            server_id=world.services.server_id,
         )
         yield Scraped(world, clock, metrics, engine, observations)
     await checkpoints.close()
@@ -198,3 +199,11 @@ def test_how_old_unsaved_work_is(
     """Work is unsaved from the last save on, if there has been any since."""
     age = unsaved_for(project, saved_at=saved_at, is_held=is_held, began=NOW - 10 * MINUTE, now=NOW)
     assert age == minutes * MINUTE
+
+
+async def test_a_server_tells_of_its_own_projects(scraped: Scraped) -> None:
+    """With several servers on one database no project is told twice."""
+    await scraped.world.project()
+    assert await scraped.value('anyon_projects{phase="running"}') == 1
+    scraped.observations._server_id = "another"
+    assert await scraped.value('anyon_projects{phase="running"}') == 0

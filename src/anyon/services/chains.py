@@ -67,7 +67,14 @@ class Chains:
         self._repositories = repositories
         self._clock = clock
 
-    async def record_exit(self, process: Process, end: Exit, why: AnyonError | None = None) -> None:
+    async def record_exit(
+        self,
+        process: Process,
+        end: Exit,
+        why: AnyonError | None = None,
+        *,
+        started_at: datetime | None = None,
+    ) -> None:
         """Record the exit, and *why* it was not started if so; a first one stays."""
         if why is not None:
             await self._db.write(
@@ -87,9 +94,8 @@ class Chains:
             at=end.at,
             now=self._clock.now(),
         )
-        if is_news and why is None:  # what was never started did not run for any time
-            length = end.at - process.started_at
-            self._metrics.exec_ended(process.project_id, status_of(end), length)
+        if is_news and started_at is not None:  # else it was never started
+            self._metrics.exec_ended(process.project_id, status_of(end), end.at - started_at)
 
     async def head(self, project: ProjectId, worktree: PurePosixPath) -> str:
         """Return the commit that a worktree is at."""

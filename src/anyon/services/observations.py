@@ -45,6 +45,7 @@ class Observations:
         metrics: Metrics,
         clock: Clock,
         home: Path,
+        server_id: str,
         fresh_for: timedelta = timedelta(seconds=1),
     ) -> None:
         self._db = db
@@ -54,6 +55,7 @@ class Observations:
         self._metrics = metrics
         self._clock = clock
         self._home = home
+        self._server_id = server_id
         self._fresh_for = fresh_for.total_seconds()
         self._began = clock.now()
         self._looked: float | None = None
@@ -69,8 +71,9 @@ class Observations:
 
     async def _scene(self) -> Scene:
         containers = await self._containers()
-        projects, processes = await self._db.read(_records)
-        leases = await self._leases.all_held()
+        projects, processes = await self._db.read(_records, self._server_id)
+        own = {project.id for project in projects}
+        leases = [one for one in await self._leases.all_held() if one.project_id in own]
         now, held = self._clock.now(), {lease.project_id for lease in leases}
         disk = await asyncio.to_thread(shutil.disk_usage, self._home)
         return Scene(
@@ -80,12 +83,16 @@ class Observations:
             leases=Counter(lease.reason for lease in leases),
             processes=_counted(
                 RunReason,
-                (one.run_reason for one in processes if one.status is ProcessStatus.RUNNING),
+                (
+                    one.run_reason
+                    for one in processes
+                    if one.project_id in own and one.status is ProcessStatus.RUNNING
+                ),
             ),
             checkpoint_age=self._age(projects, held, now),
             disk_free_bytes=disk.free,
             disk_size_bytes=disk.total,
-            projects=frozenset(project.id for project in projects),
+            projects=own,
         )
 
     async def _containers(self) -> Sequence[ContainerInfo] | None:
@@ -114,8 +121,11 @@ class Observations:
         return max(ages, default=timedelta(0))
 
 
-def _records(connection: Connection) -> tuple[Sequence[Project], Sequence[Process]]:
-    return project_rows.living(connection), process_rows.open_ones(connection)
+def _records(connection: Connection, server_id: str) -> tuple[Sequence[Project], Sequence[Process]]:
+    """Return the projects that this server acts on (another tells of its own), and what is open."""
+    found = project_rows.of_server(connection, server_id)
+    projects = [project for project in found if project.deleted_at is None]
+    return projects, process_rows.open_ones(connection)
 
 
 def _counted(words: type[StrEnum], found: Iterable[StrEnum]) -> Mapping[str, int]:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 import structlog
@@ -57,7 +57,7 @@ class Run:
     ``due`` is what its caller has just read and recorded, so that it is not looked up again.
     ``hold`` holds its container awake already, from before its record on; ``lease`` holds the
     project, awake or not, from before the server served. ``when_started`` is called once this
-    server has started the program.
+    server has started the program; ``started_at`` is when that was, whoever did it.
     """
 
     process: Process
@@ -73,6 +73,7 @@ class Run:
     task: asyncio.Task[None] | None = None
     refusal: AnyonError | None = None
     when_started: Callable[[], None] | None = None
+    started_at: datetime | None = None
 
 
 class Runs:
@@ -217,7 +218,7 @@ class Runs:
         can_commit: bool = True,
         why: AnyonError | None = None,
     ) -> Process | None:
-        await self._chains.record_exit(run.process, end, why)
+        await self._chains.record_exit(run.process, end, why, started_at=run.started_at)
         self.publish(run.process)
         following = await self._chains.advance(run.process, project, end, can_commit=can_commit)
         self.publish(run.process)
@@ -239,7 +240,10 @@ class Runs:
 
     async def _run(self, run: Run, project: Project) -> Exit:
         process = run.process
-        if await self._processes.state(project.id, process.id) is None:
+        state = await self._processes.state(project.id, process.id)
+        if state is not None:
+            run.started_at = state.started_at
+        else:
             refused = await self._start(run, project)
             if refused is not None:
                 return refused
@@ -263,7 +267,7 @@ class Runs:
             spec = run.spec or await self._specify(run.process, due.attempt, due.project or project)
             for left in reversed(range(START_TRIES)):
                 try:
-                    await self._processes.start(project.id, spec)
+                    run.started_at = (await self._processes.start(project.id, spec)).started_at
                     break
                 except UnavailableError:
                     if left == 0:

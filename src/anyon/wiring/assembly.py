@@ -193,6 +193,7 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
         metrics=metrics,
         clock=clock,
         home=settings.home,
+        server_id=services.server_id,
     )
     app = create_app(
         services,
