@@ -91,7 +91,7 @@ class Settings:
         "Where checkpoints go: a directory or gs://bucket/prefix; empty is home/store, none keeps none.",
     )
     metrics_per_project: bool = _setting(
-        True, "Whether /metrics tells run times for each project; off with very many projects."
+        True, "Whether /metrics names projects (run times, use); off with very many of them."
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")

@@ -10,8 +10,10 @@ from datetime import timedelta
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -80,13 +82,46 @@ def configure_logging(level: str = "info", form: str = "console") -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one container uses: CPU time and kills since its start, memory and processes now."""
+
+    cpu_seconds: float
+    memory_bytes: int
+    pids: int
+    oom_kills: int
+
+
+class _Usages(Collector):
+    """What each container uses, as it was last seen; one that is not seen has no series."""
+
+    def __init__(self) -> None:
+        self.by_project: Mapping[str, Usage] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the series."""
+        labels = ["project_id"]
+        cpu = CounterMetricFamily("anyon_container_cpu_seconds", "CPU time used", labels=labels)
+        kills = CounterMetricFamily(
+            "anyon_container_oom_kills", "Kills for lack of memory", labels=labels
+        )
+        memory = GaugeMetricFamily("anyon_container_memory_bytes", "Memory in use", labels=labels)
+        pids = GaugeMetricFamily("anyon_container_pids", "Processes and threads", labels=labels)
+        for project, usage in self.by_project.items():
+            cpu.add_metric([project], usage.cpu_seconds)
+            kills.add_metric([project], usage.oom_kills)
+            memory.add_metric([project], usage.memory_bytes)
+            pids.add_metric([project], usage.pids)
+        yield from (cpu, kills, memory, pids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """What is there at the moment of a scrape.
 
     ``containers`` counts them by status, None where the engine does not answer. ``phases``,
     ``leases`` and ``processes`` count projects by phase, holders and running processes by reason.
     ``checkpoint_age`` is the age of the oldest work that no checkpoint holds, None where none are
-    kept. ``projects`` are the ids of all that exist.
+    kept. ``projects`` are the ids of all that exist, ``usage`` is what their containers use.
     """
 
     containers: Mapping[str, int] | None
@@ -98,6 +133,7 @@ class Scene:
     disk_free_bytes: int = 0
     disk_size_bytes: int = 0
     projects: Collection[str] = ()
+    usage: Mapping[str, Usage] = field(default_factory=dict)
 
 
 class Metrics:
@@ -109,7 +145,9 @@ class Metrics:
 
     def __init__(self, *, per_project: bool = True) -> None:
         self.registry = CollectorRegistry()
-        self._per_project = per_project
+        self.per_project = per_project
+        self._usages = _Usages()
+        self.registry.register(self._usages)
         self._measured: set[tuple[str, str]] = set()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -249,6 +287,7 @@ class Metrics:
         self._age.set(math.nan if age is None else age.total_seconds())
         self._free.set(scene.disk_free_bytes)
         self._size.set(scene.disk_size_bytes)
+        self._usages.by_project = scene.usage if self.per_project else {}
         for project_id in {project for project, _ in self._measured} - set(scene.projects):
             self.project_deleted(project_id)
 
@@ -269,7 +308,7 @@ class Metrics:
     def exec_ended(self, project_id: str, status: str, length: timedelta) -> None:
         """Count a process that ended after *length*."""
         name = "all"
-        if self._per_project:
+        if self.per_project:
             name = project_id
             self._measured.add((project_id, status))
         self._exec.labels(name, status).observe(max(0.0, length.total_seconds()))

@@ -40,6 +40,10 @@ class Lost:
             raise EngineUnavailableError("it does not answer")
         return await self._engine.list()
 
+    async def stats(self, project: ProjectId) -> Any:
+        """Answer as the engine does."""
+        return await self._engine.stats(project)
+
 
 @dataclass
 class Scraped:
@@ -207,3 +211,15 @@ async def test_a_server_tells_of_its_own_projects(scraped: Scraped) -> None:
     assert await scraped.value('anyon_projects{phase="running"}') == 1
     scraped.observations._server_id = "another"
     assert await scraped.value('anyon_projects{phase="running"}') == 0
+
+
+async def test_what_a_container_uses_is_told_while_it_is_in_memory(scraped: Scraped) -> None:
+    """A stopped container uses nothing and has no series; with the labels off none has any."""
+    project = await scraped.world.project()
+    series = f'anyon_container_pids{{project_id="{project.id}"}}'
+    assert (await scraped.value(series) or 0) > 0
+    scraped.metrics.per_project = False
+    assert await scraped.value(series) is None
+    scraped.metrics.per_project = True
+    await scraped.world.engine.stop(project.id, grace=timedelta(0))
+    assert await scraped.value(series) is None

@@ -77,6 +77,24 @@ CONTAINERS = Dashboard(
             queries=(Query("sum by (run_reason) (anyon_processes_running)", "{{run_reason}}"),),
         ),
         Panel(
+            title="CPU by container",
+            queries=(Query("rate(anyon_container_cpu_seconds_total[5m])", "{{project_id}}"),),
+            about="Cores in use.",
+        ),
+        Panel(
+            title="Memory by container",
+            queries=(Query("anyon_container_memory_bytes", "{{project_id}}"),),
+            unit="bytes",
+        ),
+        Panel(
+            title="Processes and threads by container",
+            queries=(Query("anyon_container_pids", "{{project_id}}"),),
+        ),
+        Panel(
+            title="Kills for lack of memory",
+            queries=(Query("increase(anyon_container_oom_kills_total[15m])", "{{project_id}}"),),
+        ),
+        Panel(
             title="Processes ended per second",
             queries=_per_second("anyon_container_exec_duration_seconds_count", "status"),
             unit="ops",

@@ -22,10 +22,13 @@ from anyon.domain.states import Phase, ProcessStatus, RunReason
 from anyon.engines.engine import ContainerInfo, ContainerState, Engine
 from anyon.services.archives import Archives
 from anyon.services.leases import Leases
-from anyon.telemetry import Metrics, Scene
+from anyon.telemetry import Metrics, Scene, Usage
 
 log = structlog.get_logger(__name__)
 
+_AT_ONCE = 8
+_USAGE_DEADLINE = timedelta(seconds=5)
+"""A scrape waits no longer for what containers use; Prometheus gives up after ten seconds."""
 _AWAKE = frozenset({Phase.RUNNING, Phase.FROZEN, Phase.STOPPING, Phase.STOPPED_UNSAVED})
 
 
@@ -93,6 +96,7 @@ class Observations:
             disk_free_bytes=disk.free,
             disk_size_bytes=disk.total,
             projects=own,
+            usage=await self._usage(containers or ()) if self._metrics.per_project else {},
         )
 
     async def _containers(self) -> Sequence[ContainerInfo] | None:
@@ -101,6 +105,38 @@ class Observations:
         except AnyonError as error:
             log.warning("engine.not_observed", code=error.code, error=str(error))
             return None
+
+    async def _usage(self, containers: Sequence[ContainerInfo]) -> Mapping[str, Usage]:
+        """Return what each container uses, as far as the engine says so in time."""
+        found: dict[str, Usage] = {}
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def measure(project: ProjectId) -> None:
+            async with places:
+                try:
+                    stats = await self._engine.stats(project)
+                except AnyonError as error:  # it may just have been removed
+                    log.debug("container.not_measured", project=project, code=error.code)
+                    return
+            if stats is not None:
+                found[project] = Usage(
+                    cpu_seconds=stats.cpu_seconds,
+                    memory_bytes=stats.memory_bytes,
+                    pids=stats.pids,
+                    oom_kills=stats.oom_kills,
+                )
+
+        try:
+            async with (
+                asyncio.timeout(_USAGE_DEADLINE.total_seconds()),
+                asyncio.TaskGroup() as group,
+            ):
+                for info in containers:
+                    if info.state is not ContainerState.STOPPED:
+                        group.create_task(measure(info.project))
+        except TimeoutError:
+            log.warning("containers.not_measured", count=len(containers) - len(found))
+        return found
 
     def _age(
         self, projects: Sequence[Project], held: set[ProjectId], now: datetime

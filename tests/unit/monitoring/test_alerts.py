@@ -82,6 +82,12 @@ CASES = [
         },
     ),
     Case(
+        "AnyonOutOfMemory",
+        {f'anyon_container_oom_kills_total{{project_id="p",{JOB}}}': "0x55 1x5"},
+        # long ago; and a container that was started anew counts from 0 again
+        {f'anyon_container_oom_kills_total{{project_id="p",{JOB}}}': "0x20 3x35 0x5"},
+    ),
+    Case(
         "AnyonEventLoopBlocked",
         latencies(LAG, "", quick="0x60", slow="0+60x60"),
         latencies(LAG, "", quick="0+60x60", slow="0+60x60"),
