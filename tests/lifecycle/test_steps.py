@@ -282,6 +282,16 @@ async def test_a_deleted_project_comes_back_within_the_window(life: Life) -> Non
     assert await run(life, project, "cat", "file") == b"kept\n"
 
 
+async def test_a_deletion_saves_a_project_whose_container_is_gone(life: Life) -> None:
+    """A container that somebody removed takes what was installed along, never the work: undo has it."""
+    project = await life.world.project()
+    await run(life, project, "sh", "-c", "echo kept > file")
+    await life.world.engine.remove(project.id)
+    await life.world.services.projects.delete(LOCAL_ACTOR, project.id)
+    await life.world.services.deletions.undo(LOCAL_ACTOR, project.id)
+    assert await run(life, project, "cat", "file") == b"kept\n"
+
+
 async def test_after_the_window_nothing_is_left_of_a_deleted_project(life: Life) -> None:
     """The reaper forgets checkpoints and record; a younger tombstone stays."""
     services = life.world.services

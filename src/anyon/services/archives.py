@@ -1,10 +1,8 @@
 """A project's files in the store: saved, and put back in place; whoever calls holds the project's lock."""
 
 import asyncio
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import structlog
 
@@ -18,6 +16,7 @@ from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
 from anyon.services.homes import Homes
 from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.folders import remove_tree
 from anyon.storage.records import Checkpoint
 from anyon.telemetry import Metrics
 
@@ -85,7 +84,8 @@ class Archives:
         trees = {
             name: path
             for name, path in self._homes.trees(project).items()
-            if name in self._trees and path.is_dir()
+            # What was installed goes with a container that somebody removed; the rest must be there.
+            if name in self._trees and (name != "system" or path.is_dir())
         }
         now, began = self._clock.now(), self._clock.monotonic()
         try:
@@ -143,7 +143,8 @@ class Archives:
                 await self._homes.replace(project, targets)
                 self._saved_at[project.id] = self._clock.now()
         finally:
-            await asyncio.to_thread(_remove_staging, staging)
+            # A restore's own copies: none after a success, parts after a failure.
+            await asyncio.to_thread(remove_tree, bytes(staging))
         self._metrics.restored(self._clock.monotonic() - began)
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
@@ -153,8 +154,8 @@ class Archives:
 
         ConflictError (``files_unreadable``) where some of it could not be read: it must stay.
         """
-        if not self._homes.are_whole(project):
-            return
+        if not self._homes.trees(project)["workspace"].is_dir():
+            return  # it goes first, and only after this has once returned
         saved = await self.save(project, reason=reason)
         if saved.unreadable:
             raise ConflictError(
@@ -172,8 +173,3 @@ class Archives:
     async def forget(self, project: Project) -> None:
         """Remove everything of the project from the store, for good."""
         await self._checkpoints.delete(place(project))
-
-
-def _remove_staging(staging: Path) -> None:
-    """Remove a restore's own copies: none after a success, parts after a failure."""
-    shutil.rmtree(staging, ignore_errors=True)
