@@ -1,13 +1,17 @@
 """A real Prometheus over a real server: every picture of every dashboard has something to show."""
 
 import math
+import re
+import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.docker_fixtures import socket_or_skip
 from tests.prometheus_fixtures import Prometheus, need, prometheus
 
 from anyon.monitoring.folders import write
@@ -88,3 +92,45 @@ def are_well(asked: Prometheus) -> bool:
     assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
     assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
     return all(rule["health"] == "ok" for rule in rules)
+
+
+def scraped(server: ServerProcess) -> dict[str, float]:
+    """Return all series as the server tells them now; the last look is over a second old."""
+    time.sleep(1.1)
+    with urllib.request.urlopen(f"{server.address}/metrics", timeout=60) as answer:
+        text = answer.read().decode()
+    found = re.findall(r"^(anyon_\S+) (\S+)$", text, re.MULTILINE)
+    return {series: float(value) for series, value in found}
+
+
+def counts(told: dict[str, float]) -> list[float]:
+    """Return how many containers run, are frozen, and are stopped."""
+    states = ("running", "frozen", "stopped")
+    return [told[f'anyon_containers_total{{status="{state}"}}'] for state in states]
+
+
+def test_metrics_say_what_docker_says(tmp_path: Path) -> None:
+    """A container that is paused, stopped or removed behind the server's back is told so, before any reconciling."""
+    socket = socket_or_skip()
+
+    def docker(*argv: str) -> None:
+        subprocess.run(["docker", "-H", socket, *argv], check=True, capture_output=True, timeout=90)
+
+    with serving(tmp_path / "home", "docker", ANYON_RECONCILE_INTERVAL="1h") as server:
+        project = server.call("POST", "/api/projects", {"name": "watched"})["id"]
+        name, memory = (
+            f"project-{project}",
+            f'anyon_container_memory_bytes{{project_id="{project}"}}',
+        )
+        told = scraped(server)
+        assert counts(told) == [1, 0, 0]
+        assert told[memory] > 2**16
+        docker("pause", name)
+        assert counts(scraped(server)) == [0, 1, 0]
+        docker("unpause", name)
+        docker("stop", "-t", "0", name)
+        told = scraped(server)
+        assert counts(told) == [0, 0, 1]
+        assert memory not in told
+        docker("rm", name)
+        assert counts(scraped(server)) == [0, 0, 0]
