@@ -1,5 +1,6 @@
 """What a scrape tells is what the engine and the records show at that moment."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -31,11 +32,14 @@ class Lost:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.is_lost = False
+        self.hangs = False
         self.looks = 0
 
     async def list(self) -> Any:
         """Answer, or not."""
         self.looks += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.is_lost:
             raise EngineUnavailableError("it does not answer")
         return await self._engine.list()
@@ -82,6 +86,7 @@ async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
             clock=clock,
             home=tmp_path,
             server_id=world.services.server_id,
+            patience=timedelta(seconds=2),
         )
         yield Scraped(world, clock, metrics, engine, observations)
     await checkpoints.close()
@@ -106,6 +111,10 @@ async def test_a_lost_engine_costs_its_own_numbers_only(scraped: Scraped) -> Non
     assert await scraped.value("anyon_engine_up") == 0
     assert await scraped.value('anyon_containers_total{status="running"}') is None
     assert await scraped.value('anyon_projects{phase="running"}') == 1
+    scraped.engine.is_lost, scraped.engine.hangs = False, True
+    assert await scraped.value("anyon_engine_up") == 0
+    scraped.engine.hangs = False
+    assert await scraped.value("anyon_engine_up") == 1
 
 
 async def test_scrapes_in_quick_succession_cost_one_look(scraped: Scraped) -> None:

@@ -27,15 +27,14 @@ from anyon.telemetry import Metrics, Scene, Usage
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 8
-_USAGE_DEADLINE = timedelta(seconds=5)
-"""A scrape waits no longer for what containers use; Prometheus gives up after ten seconds."""
 _AWAKE = frozenset({Phase.RUNNING, Phase.FROZEN, Phase.STOPPING, Phase.STOPPED_UNSAVED})
 
 
 class Observations:
     """Brings the gauges up to what is there; many scrapes within *fresh_for* cost one look.
 
-    An engine that does not answer costs its own gauges only: the rest is told all the same.
+    An engine that does not answer (within *patience*, for each of two questions: Prometheus gives
+    up after ten seconds) costs its own gauges only: the rest is told all the same.
     """
 
     def __init__(
@@ -50,6 +49,7 @@ class Observations:
         home: Path,
         server_id: str,
         fresh_for: timedelta = timedelta(seconds=1),
+        patience: timedelta = timedelta(seconds=4),
     ) -> None:
         self._db = db
         self._engine = engine
@@ -60,6 +60,7 @@ class Observations:
         self._home = home
         self._server_id = server_id
         self._fresh_for = fresh_for.total_seconds()
+        self._patience = patience.total_seconds()
         self._began = clock.now()
         self._looked: float | None = None
         self._turn = asyncio.Lock()
@@ -101,10 +102,13 @@ class Observations:
 
     async def _containers(self) -> Sequence[ContainerInfo] | None:
         try:
-            return await self._engine.list()
+            async with asyncio.timeout(self._patience):
+                return await self._engine.list()
+        except TimeoutError:
+            log.warning("engine.not_observed", code="deadline_exceeded")
         except AnyonError as error:
             log.warning("engine.not_observed", code=error.code, error=str(error))
-            return None
+        return None
 
     async def _usage(self, containers: Sequence[ContainerInfo]) -> Mapping[str, Usage]:
         """Return what each container uses, as far as the engine says so in time."""
@@ -128,7 +132,7 @@ class Observations:
 
         try:
             async with (
-                asyncio.timeout(_USAGE_DEADLINE.total_seconds()),
+                asyncio.timeout(self._patience),
                 asyncio.TaskGroup() as group,
             ):
                 for info in containers:
