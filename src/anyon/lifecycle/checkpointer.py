@@ -33,7 +33,7 @@ class Checkpointer:
         projects = await self._db.read(project_rows.living)
         held = {lease.project_id for lease in await self._leases.all_held()}
         for project in projects:
-            if project.phase is Phase.RUNNING and (
+            if project.phase in {Phase.RUNNING, Phase.FROZEN} and (
                 project.id in held or self._was_active_since(project)
             ):
                 await self._save(project)
