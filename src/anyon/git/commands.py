@@ -83,6 +83,8 @@ _CONFIG = {
     "advice.addEmbeddedRepo": "false",
     "core.safecrlf": "false",
     "core.bigFileThreshold": "32m",
+    # Many files are written side by side, where that is safe (git itself decides by the filters).
+    "checkout.workers": "4",
 }
 _ENVIRONMENT = {
     "LC_ALL": "C",

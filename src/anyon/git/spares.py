@@ -80,4 +80,6 @@ git worktree add -q --detach --lock --reason anyon -- "$spare" "$commit" >&2 || 
 
 async def prepare_spare(commands: Commands, base: str) -> None:
     """Have a spare worktree at *base*, where the container can keep one safely."""
+    async with commands.writing:
+        pass  # whoever waits for files of his own goes first
     await commands.write(_PREPARE, check_ref(base))
