@@ -134,7 +134,7 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
         task = await owner.tasks.create(new)
         [attempt] = await owner.attempts.list(task.id)
         [process] = await owner.attempts.processes(attempt.id)
-        [known] = await owner.tokens.list()
+        known = (await owner.tokens.list())[0]
         ids = {
             "project_id": project.id,
             "task_id": task.id,
@@ -142,6 +142,7 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
             "task_attempt_id": attempt.id,
             "process_id": process.id,
             "token_id": known.id,
+            "checkpoint_id": (await owner.lives.save(project.id)).id,
         }
         unknown = dict.fromkeys(ids, "00000000-0000-4000-8000-00000000dead")
         headers = {"Authorization": f"Bearer {await token(guarded, STRANGER)}"}

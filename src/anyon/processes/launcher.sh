@@ -174,6 +174,10 @@ claim() { # becomes the wrapper of the process in this directory, unless it has 
         exec setsid sh -c "$wrapper" anyon-process "$name" "$timeout" "$secrets" "$mask" "$text"
     fi
     [ "$secrets" = - ] || rm -f "$secrets"
+    for again in 1 2 3 4 5 6 7 8 9 10; do # another launcher may be just between making and writing it
+        [ ! -s pid ] || break
+        sleep 0.1
+    done
     if [ -s pid ]; then printf '%s\n' "$number known"; else printf '%s\n' "$number failed"; fi
     kill -KILL "$parent"
 }
