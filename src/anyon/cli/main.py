@@ -7,6 +7,7 @@ import typer
 from anyon.cli import (
     checkpoints,
     executions,
+    gcs,
     images,
     monitoring,
     projects,
@@ -58,6 +59,7 @@ executions.add_to(app)
 app.add_typer(projects.app, name="project")
 app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")
+app.add_typer(gcs.app, name="gcs")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")
