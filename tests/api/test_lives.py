@@ -1,10 +1,12 @@
 """A project's life over HTTP: who holds it awake, what happened, its checkpoints."""
 
+from datetime import timedelta
+
 import pytest
 from tests.api.conftest import Running
 
 from anyon.sdk.errors import ApiError
-from anyon.sdk.requests import CreateProject, Exec
+from anyon.sdk.requests import CreateProject, Exec, Hold, UpdateProject
 from anyon.testing.worlds import until
 
 
@@ -74,3 +76,39 @@ async def test_a_foreign_project_has_no_life_to_show(server: Running) -> None:
         with pytest.raises(ApiError) as refused:
             await call(unknown)
         assert refused.value.status == 404
+
+
+async def test_a_hold_is_taken_shown_and_released(server: Running) -> None:
+    """A hold is a holder with a reason and an end; released it is none. Too long a one is 422."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    hold = await client.lives.hold(project.id, Hold(reason="demo at noon", minutes=90))
+    (shown,) = (await client.lives.awake(project.id)).leases
+    assert shown == hold
+    assert shown.is_hold
+    assert shown.expires_at - shown.created_at == timedelta(minutes=90)
+    await client.lives.release(project.id, hold.id)
+    assert (await client.lives.awake(project.id)).leases == []
+    with pytest.raises(ApiError) as refused:
+        await client.lives.release(project.id, hold.id)
+    assert (refused.value.status, refused.value.code) == (404, "hold_unknown")
+    async with server.http as http:
+        path = f"/api/projects/{project.id}/holds"
+        assert (await http.post(path, json={"reason": "r", "minutes": 10081})).status_code == 422
+
+
+async def test_times_of_a_project_stay_unless_given(server: Running) -> None:
+    """A time that is not given stays as it is, null is the server's again, 0 is never; ill ones are 422."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    assert project.stop_after is None
+    changed = await client.projects.update(
+        project.id, UpdateProject(stop_after=0, freeze_after=600, archive_after=86400)
+    )
+    assert (changed.freeze_after, changed.stop_after, changed.archive_after) == (600, 0, 86400)
+    assert (await client.lives.awake(project.id)).next_step == "freeze"
+    changed = await client.projects.update(project.id, UpdateProject(freeze_after=None))
+    assert (changed.freeze_after, changed.stop_after) == (None, 0)
+    async with server.http as http:
+        path = f"/api/projects/{project.id}"
+        assert (await http.put(path, json={"stop_after": -1})).status_code == 422

@@ -1,117 +1,21 @@
 """Projects step down when idle, never under work, and the record follows the engine."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.lifecycle.conftest import Life, checkpoints_of, is_free, run
 
 from anyon.db import events as event_rows
-from anyon.db import projects as project_rows
 from anyon.domain.actors import LOCAL_ACTOR
-from anyon.domain.entities import Project
 from anyon.domain.errors import ConflictError, NotFoundError, UnavailableError
 from anyon.domain.ids import LOCAL_USER
-from anyon.domain.life import Tiers
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState
-from anyon.lifecycle.reconciler import Reconciler
-from anyon.services.checkpoints import ProjectCheckpoints
-from anyon.services.steps import Steps
-from anyon.storage.checkpoints import Checkpoints
-from anyon.storage.drivers.memory import MemoryStore
-from anyon.storage.objects import StoreUnavailableError
-from anyon.testing.clocks import FakeClock
-from anyon.testing.worlds import World, living, until
+from anyon.testing.worlds import until
 
 MINUTE = timedelta(minutes=1)
-
-
-class Store:
-    """A real store that a test can take away."""
-
-    def __init__(self) -> None:
-        self._store = MemoryStore()
-        self.is_away = False
-
-    def __getattr__(self, name: str) -> Any:
-        """Answer as the store does, or refuse as one that does not answer."""
-        if self.is_away:
-            raise StoreUnavailableError("the store does not answer")
-        return getattr(self._store, name)
-
-
-@dataclass
-class Life:
-    """A server with its reconciler, and a clock of the test's."""
-
-    world: World
-    clock: FakeClock
-    store: Store
-    reconciler: Reconciler
-
-    async def pass_time(self, length: timedelta) -> None:
-        """Let time pass and the reconciler look once."""
-        await self.clock.advance(length)
-        await self.reconciler.tick()
-
-    async def phase(self, project: Project) -> Phase:
-        """Return the recorded phase."""
-        found = await self.world.db.read(project_rows.find, project.id)
-        assert found is not None
-        return found.phase
-
-    async def state(self, project: Project) -> ContainerState | None:
-        """Return what the engine says."""
-        info = await self.world.engine.inspect(project.id)
-        return info.state if info else None
-
-
-@pytest.fixture
-async def life(tmp_path: Path) -> AsyncIterator[Life]:
-    """A server whose time the test owns."""
-    clock, store, tiers = FakeClock(), Store(), Tiers()
-    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=clock)
-    async with living(tmp_path / "home", clock=clock, checkpoints=checkpoints) as world:
-        steps = Steps(
-            db=world.db,
-            engine=world.engine,
-            processes=world.processes,
-            containers=world.services.containers,
-            leases=world.services.leases,
-            archives=world.services.archives,
-            clock=clock,
-            tiers=tiers,
-            grace=timedelta(seconds=1),
-        )
-        reconciler = Reconciler(
-            db=world.db,
-            engine=world.engine,
-            steps=steps,
-            leases=world.services.leases,
-            clock=clock,
-            tiers=tiers,
-        )
-        yield Life(world, clock, store, reconciler)
-    await checkpoints.close()
-
-
-def checkpoints_of(life: Life) -> ProjectCheckpoints:
-    """Return the use cases on checkpoints."""
-    found = life.world.services.checkpoints
-    assert found is not None
-    return found
-
-
-async def run(life: Life, project: Project, *argv: str) -> bytes:
-    """Run a command in the project and return what it printed."""
-    process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, argv)
-    printed = await life.world.printed(process)
-    await until(lambda: is_free(life, project))  # its lease goes a moment after its end is told
-    return printed
 
 
 async def test_an_idle_project_is_frozen_then_stopped_and_saved(life: Life) -> None:
@@ -307,11 +211,6 @@ async def test_after_the_window_nothing_is_left_of_a_deleted_project(life: Life)
     assert await services.archives.list(old) == []
     with pytest.raises(NotFoundError):
         await services.deletions.undo(LOCAL_ACTOR, old.id)
-
-
-async def is_free(life: Life, project: Project) -> bool:
-    """Say whether nothing holds the project awake."""
-    return not await life.world.services.leases.of(project.id)
 
 
 async def test_a_container_stopped_behind_our_back_ends_its_processes(life: Life) -> None:

@@ -1,5 +1,6 @@
 """Routes of a project's life: who holds it awake, what happened, its checkpoints."""
 
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -7,11 +8,13 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from anyon.api import shapes
 from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.domain.entities import Lease
 from anyon.domain.errors import MissingError
-from anyon.domain.ids import ProjectId
-from anyon.sdk import lives, models
+from anyon.domain.ids import LeaseId, ProjectId
+from anyon.sdk import lives, models, requests
 from anyon.sdk.models import Envelope
 from anyon.services.checkpoints import ProjectCheckpoints
+from anyon.services.holds import is_hold
 from anyon.storage.records import Checkpoint
 
 router = APIRouter(prefix="/api/projects", tags=["lives"], dependencies=[Depends(actor_of)])
@@ -33,19 +36,34 @@ async def awake(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelop
             phase=outlook.project.phase,
             phase_since=outlook.project.phase_since,
             reason=outlook.project.state_reason,
-            leases=[
-                lives.Lease(
-                    holder=lease.holder,
-                    reason=lease.reason,
-                    created_at=lease.created_at,
-                    expires_at=lease.expires_at,
-                )
-                for lease in outlook.leases
-            ],
+            leases=[_lease(lease) for lease in outlook.leases],
             next_step=outlook.next_step,
             next_step_at=outlook.next_step_at,
         )
     )
+
+
+@router.post("/{project_id}/holds")
+async def hold(
+    context: ContextOf, actor: ActorOf, project_id: UUID, asked: requests.Hold
+) -> Envelope[lives.Lease]:
+    """Wake the project and keep it awake for a time, over restarts of the server too."""
+    lease = await context.services.holds.take(
+        actor,
+        ProjectId(str(project_id)),
+        reason=asked.reason,
+        length=timedelta(minutes=asked.minutes),
+    )
+    return Envelope.of(_lease(lease))
+
+
+@router.delete("/{project_id}/holds/{lease_id}")
+async def release(
+    context: ContextOf, actor: ActorOf, project_id: UUID, lease_id: UUID
+) -> Envelope[None]:
+    """Give a hold back before its end."""
+    await context.services.holds.release(actor, ProjectId(str(project_id)), LeaseId(str(lease_id)))
+    return Envelope.of(None)
 
 
 @router.get("/{project_id}/events")
@@ -115,6 +133,17 @@ def _checkpoints(context: Context) -> ProjectCheckpoints:
             hint="Set ANYON_STORE to a directory or a bucket.",
         )
     return found
+
+
+def _lease(it: Lease) -> lives.Lease:
+    return lives.Lease(
+        id=UUID(it.id),
+        is_hold=is_hold(it),
+        holder=it.holder,
+        reason=it.reason,
+        created_at=it.created_at,
+        expires_at=it.expires_at,
+    )
 
 
 def _shown(it: Checkpoint) -> lives.Checkpoint:

@@ -1,6 +1,7 @@
 """Routes of projects."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
@@ -75,8 +76,14 @@ async def update_project(
         dev_script=asked.dev_script,
         cleanup_script=asked.cleanup_script,
         copy_files=asked.copy_files,
+        **_idle_times(asked),
     )
     return Envelope.of(shapes.project(await projects.update(actor, key, changes)))
+
+
+def _idle_times(asked: requests.UpdateProject) -> dict[str, Any]:
+    names = ("freeze_after", "stop_after", "archive_after")
+    return {name: getattr(asked, name) for name in names if name in asked.model_fields_set}
 
 
 @router.delete("/{project_id}")

@@ -34,6 +34,9 @@ def project(it: entities.Project) -> models.Project:
         state_reason=it.state_reason,
         state_detail=it.state_detail,
         last_active_at=it.last_active_at,
+        freeze_after=it.freeze_after,
+        stop_after=it.stop_after,
+        archive_after=it.archive_after,
     )
 
 

@@ -81,7 +81,9 @@ def why(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None
         return
     say(f"{found.phase} since {found.phase_since:%Y-%m-%d %H:%M:%S} ({found.reason})")
     for lease in found.leases:
-        say(f"held by {lease.holder}: {lease.reason}, since {lease.created_at:%H:%M:%S}")
+        until = f", until {lease.expires_at:%Y-%m-%d %H:%M} ({lease.id})" if lease.is_hold else ""
+        since = f"{lease.created_at:%H:%M:%S}"
+        say(f"held by {lease.holder}: {lease.reason}, since {since}{until}")
     if found.next_step and found.next_step_at:
         say(f"next: {found.next_step} at {found.next_step_at:%Y-%m-%d %H:%M:%S} UTC")
 

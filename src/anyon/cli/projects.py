@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anyon.cli import checkpoints
+from anyon.cli import checkpoints, wakefulness
 from anyon.cli.printing import say, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, ProjectName, ask
 
@@ -157,4 +157,7 @@ def shell(
 app.command()(checkpoints.deleted)
 app.command("restore")(checkpoints.undelete)
 app.command()(checkpoints.why)
+app.command()(wakefulness.hold)
+app.command()(wakefulness.release)
+app.command("set")(wakefulness.set_times)
 app.command()(checkpoints.events)

@@ -75,6 +75,9 @@ projects = _table(
     Column("deleted_at", UtcTime),
     Column("server_id", Text),
     Column("server_until", UtcTime),
+    Column("freeze_after", Integer),
+    Column("stop_after", Integer),
+    Column("archive_after", Integer),
 )
 Index(
     "ux_projects_name",

@@ -38,6 +38,7 @@ class Project:
     ``path`` is the absolute host directory seen inside as ``/workspace``. ``default_agent`` is
     the agent of a task that names none. ``state_reason`` is the stable code of why ``phase`` is
     what it is, ``state_detail`` the same for people. ``deleted_at`` is set on a tombstone.
+    ``freeze_after``, ``stop_after``, ``archive_after`` are its own idle times in seconds; None is the server's.
     """
 
     id: ProjectId
@@ -60,6 +61,9 @@ class Project:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
+    freeze_after: int | None = None
+    stop_after: int | None = None
+    archive_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

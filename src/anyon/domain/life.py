@@ -1,7 +1,7 @@
 """The decision what to do next with a project's container; pure: nothing is done here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -23,11 +23,30 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiers:
-    """Idle times after which a project steps down; zero switches a tier off."""
+    """Idle times after which a project steps down; zero switches a tier off.
+
+    ``can_archive`` is false where a project's local files may not be let go at all.
+    """
 
     freeze_after: timedelta = timedelta(minutes=5)
     stop_after: timedelta = timedelta(minutes=30)
     archive_after: timedelta = timedelta(days=7)
+    can_archive: bool = True
+
+    def of(self, project: Project) -> "Tiers":
+        """Return what holds for *project*: its own times where it has some, over these."""
+        return replace(
+            self,
+            freeze_after=_own(project.freeze_after, self.freeze_after),
+            stop_after=_own(project.stop_after, self.stop_after),
+            archive_after=_own(project.archive_after, self.archive_after)
+            if self.can_archive
+            else timedelta(0),
+        )
+
+
+def _own(seconds: int | None, otherwise: timedelta) -> timedelta:
+    return otherwise if seconds is None else timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +94,12 @@ def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) ->
         return Decision(step=Step.SAVE, reason="unsaved")
     if project.goal is Goal.STOPPED and facts.phase in {Phase.RUNNING, Phase.FROZEN}:
         return Decision(step=Step.STOP, reason="stop_requested")
-    return _step_down(facts.phase, now - project.last_active_at, tiers)
+    return _step_down(facts.phase, now - project.last_active_at, tiers.of(project))
 
 
 def next_step_down(project: Project, *, tiers: Tiers) -> tuple[Step, datetime] | None:
     """Return the step that comes next if nothing happens, and when; None if none will."""
+    tiers = tiers.of(project)
     after = {
         Phase.RUNNING: ((Step.FREEZE, tiers.freeze_after), (Step.STOP, tiers.stop_after)),
         Phase.FROZEN: ((Step.STOP, tiers.stop_after),),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from anyon.sdk.connections import Connection
 from anyon.sdk.models import Project
+from anyon.sdk.requests import Hold
 
 
 class _Model(BaseModel):
@@ -15,8 +16,13 @@ class _Model(BaseModel):
 
 
 class Lease(_Model):
-    """Who holds a project awake, why, and until when if it is not renewed."""
+    """Who holds a project awake, why, and until when if it is not renewed.
 
+    A hold is one that a user asked for: it is not renewed, and can be released.
+    """
+
+    id: UUID
+    is_hold: bool
     holder: str
     reason: str
     created_at: datetime
@@ -68,6 +74,16 @@ class LifeCalls:
     async def awake(self, project: UUID | str) -> Awake:
         """Return who holds the project awake, and the next step down; wakes nothing."""
         return await self._connection.call(Awake, "GET", f"/api/projects/{project}/awake")
+
+    async def hold(self, project: UUID | str, hold: Hold) -> Lease:
+        """Wake the project and keep it awake for a time, whatever happens in it."""
+        path = f"/api/projects/{project}/holds"
+        return await self._connection.call(Lease, "POST", path, body=hold)
+
+    async def release(self, project: UUID | str, lease: UUID | str) -> None:
+        """Give a hold back before its end."""
+        path = f"/api/projects/{project}/holds/{lease}"
+        await self._connection.call(type(None), "DELETE", path)
 
     async def events(self, project: UUID | str, *, after: int = 0) -> Sequence[Event]:
         """Return what happened after the event numbered *after*, oldest first, 500 at most."""

@@ -108,7 +108,8 @@ class Project(Model):
     """One software project: one repository, one container.
 
     ``goal`` is what is wanted of the container, ``phase`` what was last observed, and
-    ``state_reason`` the stable code of why.
+    ``state_reason`` the stable code of why. ``freeze_after``, ``stop_after`` and ``archive_after``
+    are its own idle times in seconds; null is the server's, 0 never.
     """
 
     id: UUID
@@ -127,6 +128,9 @@ class Project(Model):
     state_reason: str = ""
     state_detail: str = ""
     last_active_at: datetime | None = None
+    freeze_after: int | None = None
+    stop_after: int | None = None
+    archive_after: int | None = None
 
 
 class Task(Model):

@@ -22,6 +22,9 @@ Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_storable)]
 Line = Annotated[str, Field(max_length=4096), AfterValidator(_storable)]
 """A short text: a name, a path, a branch."""
 
+IdleTime = Annotated[int, Field(ge=0, le=3650 * 86400)]
+"""Seconds without work; 0 is never."""
+
 
 class Request(BaseModel):
     """A shape; unknown keys are left alone, as older and newer clients send some."""
@@ -45,7 +48,10 @@ class CreateProject(Request):
 
 
 class UpdateProject(Request):
-    """Changes: a null name or path keeps it; null scripts and ``copy_files`` clear them."""
+    """Changes: a null name or path keeps it; null scripts and ``copy_files`` clear them.
+
+    Idle times are seconds: not given stays, null is the server's again, 0 never.
+    """
 
     name: Line | None = None
     git_repo_path: Line | None = None
@@ -55,6 +61,16 @@ class UpdateProject(Request):
     dev_script: Text | None = None
     cleanup_script: Text | None = None
     copy_files: Text | None = None
+    freeze_after: IdleTime | None = None
+    stop_after: IdleTime | None = None
+    archive_after: IdleTime | None = None
+
+
+class Hold(Request):
+    """Keep a project awake for *minutes* (7 days at most), whatever happens in it."""
+
+    reason: Line
+    minutes: float = Field(gt=0, le=7 * 24 * 60)
 
 
 class CreateTask(Request):

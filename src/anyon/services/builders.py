@@ -24,6 +24,7 @@ from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.containers import Containers
 from anyon.services.deletions import Deletions
 from anyon.services.feed import Feed
+from anyon.services.holds import Holds
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
 from anyon.services.launches import Launches
@@ -87,6 +88,7 @@ class Services:
     archives: Archives | None
     checkpoints: ProjectCheckpoints | None
     outlooks: Outlooks
+    holds: Holds
     deletions: Deletions
     tokens: Tokens
     feed: Feed
@@ -270,6 +272,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         deletions=Deletions(
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),
+        holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers),
         tokens=Tokens(db, clock),
         feed=feed,

@@ -60,7 +60,7 @@ class Leases:
         lease = self._new(project_id, holder, reason)
         other = await self._db.write(_take, lease, self._server_id, lease.created_at, also)
         if other is not None:
-            raise _owned(other)
+            raise owned_elsewhere(other)
         self._held[lease.id] = lease
         self._beat()
         try:
@@ -97,7 +97,7 @@ class Leases:
         """Claim a project without holding it awake; ConflictError (``owned_elsewhere``)."""
         other = await self._db.write(self.take, project_id)
         if other is not None:
-            raise _owned(other)
+            raise owned_elsewhere(other)
 
     def take(self, connection: Connection, project_id: ProjectId) -> str | None:
         """Claim a project inside a transaction: None, or the id of the server that has it."""
@@ -149,7 +149,8 @@ class Leases:
             log.warning("lease.renewal_failed", count=len(held), error=str(error))
 
 
-def _owned(other: str) -> ConflictError:
+def owned_elsewhere(other: str) -> ConflictError:
+    """Return the error of a project that another server acts on."""
     return ConflictError(
         f"another server ({other or 'unknown'}) acts on this project",
         code="owned_elsewhere",

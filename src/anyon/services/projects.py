@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 ERASE_PAUSE = timedelta(seconds=15)
 """How long to wait before a deletion that failed is tried again."""
 
+LONGEST_IDLE = 3650 * 86400
+
 
 class Unset:
     """The type of UNSET."""
@@ -69,7 +71,10 @@ class NewProject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectChanges:
-    """What to change; UNSET stays. A changed setup script is run again at the next attempt."""
+    """What to change; UNSET stays. A changed setup script is run again at the next attempt.
+
+    Idle times are seconds; None is the server's, 0 never.
+    """
 
     name: str | Unset = UNSET
     default_agent: str | Unset | None = UNSET
@@ -77,6 +82,9 @@ class ProjectChanges:
     dev_script: str | Unset | None = UNSET
     cleanup_script: str | Unset | None = UNSET
     copy_files: str | Unset | None = UNSET
+    freeze_after: int | Unset | None = UNSET
+    stop_after: int | Unset | None = UNSET
+    archive_after: int | Unset | None = UNSET
 
 
 class Projects:
@@ -248,6 +256,8 @@ class Projects:
                 value = _copy_files(value)
             elif field.name == "default_agent":
                 value = None if value is None else self._launches.agent(value).name
+            elif field.name.endswith("_after"):
+                value = _idle_time(value)
             else:
                 value = names.script(value, f"the {field.name.replace('_', ' ')}")
             wanted[field.name] = value
@@ -316,6 +326,14 @@ class Projects:
 
     def _publish(self, project_id: ProjectId) -> None:
         self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))
+
+
+def _idle_time(length: int | None) -> int | None:
+    if length is not None and not 0 <= length <= LONGEST_IDLE:
+        raise InvalidInputError(
+            "an idle time is between 0 and 3650 days", code="bad_length", hint="0 is never."
+        )
+    return length
 
 
 def _copy_files(raw: str | None) -> str | None:

@@ -150,7 +150,8 @@ def _parts(
         tiers=Tiers(
             freeze_after=settings.freeze_after,
             stop_after=settings.stop_after,
-            archive_after=settings.archive_after if can_archive else timedelta(0),
+            archive_after=settings.archive_after,
+            can_archive=can_archive,
         ),
     )
 

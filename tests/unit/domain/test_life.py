@@ -123,3 +123,16 @@ def test_a_wish_to_stop_needs_no_idleness() -> None:
         decision = decide(phase, goal=Goal.STOPPED)
         assert decision == Decision(step=Step.STOP, reason="stop_requested")
     assert decide(Phase.STOPPED, goal=Goal.STOPPED) is None
+
+
+def test_a_project_never_switches_archiving_on_where_files_must_stay() -> None:
+    """A project's own times come before the server's, but for files that may not be let go."""
+    own = replace(PROJECT, stop_after=0, archive_after=86400)
+    tiers = Tiers(freeze_after=timedelta(minutes=7))
+    assert tiers.of(own) == Tiers(
+        freeze_after=timedelta(minutes=7),
+        stop_after=timedelta(0),
+        archive_after=timedelta(days=1),
+    )
+    fixed = replace(tiers, can_archive=False)
+    assert fixed.of(own).archive_after == fixed.of(PROJECT).archive_after == timedelta(0)
