@@ -9,6 +9,7 @@ from anyon.cli import (
     executions,
     gcs,
     images,
+    installs,
     monitoring,
     projects,
     servers,
@@ -60,6 +61,7 @@ app.add_typer(projects.app, name="project")
 app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")
 app.add_typer(gcs.app, name="gcs")
+app.add_typer(installs.app, name="install")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")

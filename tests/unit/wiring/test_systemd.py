@@ -1,0 +1,191 @@
+"""systemd's units: verified by systemd itself, hardened, and never somebody's changes overwritten."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from anyon.domain.errors import ConflictError, InvalidInputError
+from anyon.wiring.systemd import CHECK, SERVER, TIMER, Plan, install, render, uninstall
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "services" / "systemd.sh"
+MAIN = [sys.executable, "-c", "from anyon.cli.main import main; main()"]
+ODD = "/srv/%i odd $HOME \"quoted\" 'too'"
+
+
+@pytest.fixture(scope="module")
+def analyze() -> str:
+    """Systemd's own verifier; a machine without it is a skip at home and a failure in CI."""
+    if shutil.which("systemd-analyze") is None and os.environ.get("CI"):
+        subprocess.run([SCRIPT, "start"], check=True)
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.skip(f"systemd-analyze is not installed: run {SCRIPT.name} start")
+    return found
+
+
+def plan(engine: str = "docker", user: str | None = "daemon", home: str = "/var/lib/anyon") -> Plan:
+    """What a test installs; /bin/true is a program that is there."""
+    return Plan(program=Path("/bin/true"), home=Path(home), engine=engine, user=user, uid=1)
+
+
+def verified(
+    analyze: str, directory: Path, *, user: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Ask systemd what it thinks of the units in a directory."""
+    command = [analyze, "verify", "--man=no", *(["--user"] if user else [])]
+    runtime = directory / "runtime"
+    runtime.mkdir(exist_ok=True, mode=0o700)
+    return subprocess.run(
+        [*command, *(str(directory / name) for name in (SERVER, CHECK, TIMER))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"XDG_RUNTIME_DIR": str(runtime)},
+    )
+
+
+@pytest.mark.parametrize("user", ["daemon", "root", None])
+@pytest.mark.parametrize("engine", ["docker", "bubblewrap"])
+def test_systemd_takes_the_units(
+    analyze: str, tmp_path: Path, engine: str, user: str | None
+) -> None:
+    """`systemd-analyze verify` has nothing to say on any of them."""
+    install(tmp_path, render(plan(engine, user)))
+    done = verified(analyze, tmp_path, user=user is None)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_broken_unit_is_seen(analyze: str, tmp_path: Path) -> None:
+    """The check above is not blind: a wrong setting and a missing program are told."""
+    install(tmp_path, render(plan()))
+    text = (tmp_path / SERVER).read_text()
+    (tmp_path / SERVER).write_text(text.replace("KillMode=mixed", "KillMode=gently"))
+    assert "gently" in verified(analyze, tmp_path).stderr
+    (tmp_path / SERVER).write_text(text.replace("/bin/true", "/bin/no-such-program"))
+    assert verified(analyze, tmp_path).returncode != 0
+
+
+def test_the_server_in_docker_is_confined(analyze: str, tmp_path: Path) -> None:
+    """Systemd rates the exposure of the hardened unit at 2.0 or less; negative control: the other one's."""
+
+    def exposure(engine: str) -> float:
+        install(tmp_path, render(plan(engine)), force=True)
+        done = subprocess.run(
+            [analyze, "security", "--offline=true", "--no-pager", tmp_path / SERVER],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+        assert found, done.stdout + done.stderr
+        return float(found[1])
+
+    assert exposure("docker") <= 2.0
+    assert exposure("bubblewrap") > 5.0
+
+
+def test_sandboxes_outlive_the_server() -> None:
+    """Stopping the unit ends the server only, and denies sandboxes nothing that they need."""
+    text = render(plan("bubblewrap"))[SERVER]
+    assert "KillMode=process" in text
+    for setting in (
+        "RestrictNamespaces",
+        "SystemCallFilter",
+        "NoNewPrivileges",
+        "UMask",
+        "Protect",
+    ):
+        assert setting not in text
+    assert "RestrictNamespaces=yes" in render(plan("docker"))[SERVER]
+
+
+def test_a_home_that_protection_would_hide() -> None:
+    """What lies below /home or /root stays visible to the server."""
+    assert "ProtectHome=read-only" in render(plan(home="/home/me/anyon"))[SERVER]
+    assert "ProtectHome=yes" in render(plan())[SERVER]
+
+
+def test_odd_paths_stay_one_word(analyze: str, tmp_path: Path) -> None:
+    """Blanks, quotes, dollars and specifiers of a path mean nothing to systemd; control characters are refused."""
+    install(tmp_path, render(plan(home=ODD)))
+    done = verified(analyze, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'ReadWritePaths="/srv/%%i odd $HOME \\"quoted\\"' in (tmp_path / SERVER).read_text()
+    with pytest.raises(InvalidInputError):
+        render(plan(home="/srv/a\nExecStartPre=/bin/evil"))
+
+
+def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
+    """A repeat writes nothing; another plan updates; no temporary file is left."""
+    assert len(install(tmp_path, render(plan()))) == 3
+    assert install(tmp_path, render(plan())) == []
+    assert SERVER in install(tmp_path, render(plan("bubblewrap")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([SERVER, CHECK, TIMER])
+
+
+def test_what_somebody_changed_stays(tmp_path: Path) -> None:
+    """A unit changed by hand is neither overwritten nor removed, and nothing else is; --force does both."""
+    install(tmp_path, render(plan()))
+    (tmp_path / CHECK).write_text((tmp_path / CHECK).read_text() + "Nice=5\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConflictError):
+        install(tmp_path, render(plan("bubblewrap")))
+    with pytest.raises(ConflictError):
+        uninstall(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(uninstall(tmp_path, force=True)) == 3
+
+
+def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the command line."""
+    bare = {key: value for key, value in os.environ.items() if not key.startswith("ANYON_")}
+    return subprocess.run(
+        [*MAIN, "install", "systemd", *arguments],
+        env=bare | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """--print writes nothing; installing, repeating, removing; the data stays."""
+    data = tmp_path / ".local" / "share" / "anyon" / "anyon.db"
+    data.parent.mkdir(parents=True)
+    data.write_text("data")
+    options: Sequence[str] = ["--user", "--engine", "bubblewrap"]
+    before = sorted(tmp_path.rglob("*"))
+    done = run(*options, "--print", home=tmp_path)
+    assert "KillMode=process" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+    done = run(*options, "--json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    units = tmp_path / ".config" / "systemd" / "user"
+    assert json.loads(done.stdout) == {"directory": str(units), "written": [SERVER, CHECK, TIMER]}
+    assert "Nothing had to be done" in run(*options, home=tmp_path).stdout
+    assert (
+        len(json.loads(run("--user", "--uninstall", "--json", home=tmp_path).stdout)["removed"])
+        == 3
+    )
+    assert list(units.iterdir()) == []
+    assert data.read_text() == "data"
+
+
+def test_the_server_needs_no_writable_code() -> None:
+    """What the unit denies (memory both writable and executable) the server's imports do without."""
+    code = (
+        "import ctypes, os, sys\n"
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\n"
+        "os.execv(sys.executable, [sys.executable, '-c', 'import anyon.wiring.serve'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert done.returncode == 0, done.stderr
