@@ -70,6 +70,10 @@ class Settings:
     archive_after: timedelta = _setting(
         timedelta(days=7), "Idle time after which the local files are released; 0 never."
     )
+    terminal_awake: timedelta = _setting(
+        timedelta(minutes=10),
+        "How long a terminal holds its project awake after the last key; output is no activity.",
+    )
     reconcile_interval: timedelta = _setting(
         timedelta(seconds=15), "How often what is there is compared with what is wanted."
     )

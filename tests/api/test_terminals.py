@@ -6,7 +6,10 @@ import pytest
 from tests.api.conftest import Running
 
 from anyon.api.terminals import resize_of
+from anyon.domain.ids import ProjectId
+from anyon.domain.states import Phase
 from anyon.engines.engine import TerminalSize
+from anyon.sdk.errors import UnreachableError
 from anyon.sdk.requests import CreateProject
 from anyon.sdk.terminals import Terminal
 
@@ -49,6 +52,18 @@ async def test_a_client_that_leaves_ends_its_program(server: Running) -> None:
     script = "while kill -0 $(cat pid) 2>/dev/null; do sleep 0.1; done; echo gone"
     async with server.client.projects.terminal(project.id, command=script) as terminal:
         await until(terminal, b"gone")
+
+
+async def test_a_terminal_of_a_stopped_project_ends_with_that_reason(server: Running) -> None:
+    """When its project is stopped under it, the client is told so, not an exit code."""
+    project = await server.client.projects.create(CreateProject(name="p"))
+    async with server.client.projects.terminal(project.id, command="echo on; cat") as terminal:
+        await until(terminal, b"on")
+        containers, key = server.services.containers, ProjectId(str(project.id))
+        await containers.record(key, Phase.STOPPING, reason="test")
+        await containers.halt(key)
+        with pytest.raises(UnreachableError, match="project_stopped"):
+            await until(terminal, b"what never comes")
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,13 @@ async def open_terminal(
 
 async def _run(websocket: WebSocket, stream: Stream, closing: asyncio.Event) -> tuple[int, str]:
     showing = asyncio.create_task(_show(websocket, stream))
-    others = {
-        asyncio.create_task(_type(websocket, stream)),
-        asyncio.create_task(closing.wait()),
-    }
+    typing = asyncio.create_task(_type(websocket, stream))
+    others = {typing, asyncio.create_task(closing.wait())}
     try:
         await asyncio.wait({showing, *others}, return_when=asyncio.FIRST_COMPLETED)
+        failure = typing.exception() if typing.done() and not typing.cancelled() else None
+        if not showing.done() and isinstance(failure, AnyonError):
+            return FAILED, failure.code  # it could not be woken for a key
         return showing.result() if showing.done() else (RESTARTING, "restarting")
     finally:
         for task in (showing, *others):
@@ -108,7 +109,7 @@ async def _type(websocket: WebSocket, stream: Stream) -> None:
             elif (size := resize_of(message.get("text") or "")) is not None:
                 await stream.resize(size)
         except AnyonError as error:
-            if error.code != "stdin_closed":
+            if error.code not in {"stdin_closed", "project_stopped"}:
                 raise
             # Typed after the end: what it showed last is still on its way.
 

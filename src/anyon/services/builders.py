@@ -69,6 +69,7 @@ class Parts:
     stop_grace: timedelta = timedelta(seconds=10)
     output_cap_bytes: int = 64 * 1024 * 1024
     lease_ttl: timedelta = TTL
+    terminal_awake: timedelta = timedelta(minutes=10)
     tiers: Tiers = field(default_factory=Tiers)
     undo_window: timedelta = timedelta(days=7)
     checkpoints: Checkpoints | None = None
@@ -153,6 +154,7 @@ def build(parts: Parts) -> Services:
         limits=parts.limits,
         archives=archives,
         metrics=parts.metrics,
+        terminal_awake=parts.terminal_awake,
     )
     launches = Launches(
         db=db,

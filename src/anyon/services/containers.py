@@ -38,6 +38,7 @@ from anyon.telemetry import Metrics
 log = structlog.get_logger(__name__)
 
 HALT_GRACE = timedelta(seconds=10)
+_UP = frozenset({Phase.RUNNING, Phase.FROZEN, Phase.CREATING})
 _RESTORE_DEADLINE = timedelta(hours=2)
 
 
@@ -64,7 +65,9 @@ class Containers:
         archives: Archives | None = None,
         metrics: Metrics | None = None,
         start_deadline: timedelta = timedelta(minutes=2),
+        terminal_awake: timedelta = timedelta(minutes=10),
     ) -> None:
+        self._terminal_awake = terminal_awake
         self._db = db
         self._engine = engine
         self._processes = processes
@@ -268,16 +271,38 @@ class Containers:
         return await self._leases.of(project_id)
 
     async def open_shell(self, actor: Actor, project_id: ProjectId, command: Command) -> Stream:
-        """Open *command* (with a terminal, usually) inside; the lease lasts until the stream is closed."""
+        """Open *command* (with a terminal, usually) inside; see HeldStream for how long it holds."""
         project = await self._found(actor, project_id)
-        hold = self.awake(project, holder=f"shell {new_id()}", reason="terminal")
+        holder = f"shell {new_id()}"
+
+        @asynccontextmanager
+        async def new_hold() -> AsyncIterator[Lease]:
+            # As it is recorded now: the phase may be another one than at the opening.
+            now = await self._found(actor, project_id)
+            async with self.awake(now, holder=holder, reason="terminal") as lease:
+                yield lease
+
+        hold = new_hold()
         await hold.__aenter__()
         try:
             stream = await self._engine.open(project.id, command)
         except BaseException:
             await hold.__aexit__(None, None, None)
             raise
-        return HeldStream(stream, hold)
+        shell = HeldStream(
+            stream,
+            hold,
+            new_hold=new_hold,
+            is_stopped=lambda: self._was_stopped(project_id),
+            clock=self._clock,
+            awake_for=self._terminal_awake,
+        )
+        self._supervisor.spawn(shell.watch(), name=f"watch over {holder}")
+        return shell
+
+    async def _was_stopped(self, project_id: ProjectId) -> bool:
+        found = await self._db.read(project_rows.find, project_id)
+        return found is None or found.deleted_at is not None or found.phase not in _UP
 
     async def _found(self, actor: Actor, project_id: ProjectId) -> Project:
         project = await self._db.read(project_rows.get, actor.user_id, project_id)

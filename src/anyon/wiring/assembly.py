@@ -142,6 +142,7 @@ def _parts(
         files_owner=(uid, uid) if others else None,
         may_import=not settings.tokens_required,
         stop_grace=settings.stop_grace,
+        terminal_awake=settings.terminal_awake,
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
         undo_window=settings.undo_window,
