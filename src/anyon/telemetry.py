@@ -241,6 +241,11 @@ class Metrics:
         self._saved_bytes = self._counter(
             "anyon_checkpoint_new_bytes_total", "Bytes that saves added to the store"
         )
+        self._pauses = self._histogram(
+            "anyon_checkpoint_pause_seconds",
+            "How long running projects were held still for a save",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+        )
         self._restores = self._histogram(
             "anyon_restore_duration_seconds", "How long restores took", buckets=_LONG_BUCKETS
         )
@@ -335,6 +340,11 @@ class Metrics:
     def save_failed(self, reason: str) -> None:
         """Count a save that failed."""
         self._save_failures.labels(reason).inc()
+
+    def paused(self, seconds: float) -> None:
+        """Count how long a running project was held still for a save; 0 is no pause."""
+        if seconds:
+            self._pauses.observe(seconds)
 
     def restored(self, seconds: float) -> None:
         """Count a restore."""

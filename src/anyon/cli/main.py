@@ -12,6 +12,7 @@ from anyon.cli import (
     installs,
     monitoring,
     projects,
+    recover,
     servers,
     tasks,
     tokens,
@@ -56,6 +57,7 @@ def options(
 
 
 servers.add_to(app)
+recover.add_to(app)
 executions.add_to(app)
 app.add_typer(projects.app, name="project")
 app.add_typer(tasks.app, name="task")

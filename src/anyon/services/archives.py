@@ -1,12 +1,17 @@
 """A project's files in the store: saved, and put back in place; whoever calls holds the project's lock."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import structlog
+from sqlalchemy import Connection
 
 from anyon.clock import Clock
+from anyon.db import copies
 from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
@@ -14,13 +19,23 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
+from anyon.engines.pauses import PauseFailedError
 from anyon.services.homes import Homes
+from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import remove_tree
+from anyon.storage.owners import Claim, OwnedElsewhereError, TakeOver
 from anyon.storage.records import Checkpoint
+from anyon.storage.saves import Saved
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
+
+
+CLAIM_LENGTH = timedelta(minutes=10)
+"""How long a server that saves nothing more keeps its projects from being taken over unasked."""
+OWNED_ELSEWHERE = "owned_elsewhere"
+Pause = Callable[[ProjectId], AbstractAsyncContextManager[object]]
 
 
 def place(project: Project) -> str:
@@ -31,7 +46,8 @@ def place(project: Project) -> str:
 class Archives:
     """Saves *trees* (of ``workspace``, ``home``, ``system``) of projects, and brings them back.
 
-    A save that has returned can be restored anywhere.
+    A save that has returned can be restored anywhere. *pause* makes a context in which nothing of
+    a project runs, so that a save is of one instant.
     """
 
     def __init__(
@@ -43,6 +59,7 @@ class Archives:
         homes: Homes,
         clock: Clock,
         metrics: Metrics | None = None,
+        pause: Pause | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
         self._saved_at: dict[ProjectId, datetime] = {}
@@ -51,6 +68,8 @@ class Archives:
         self._db = db
         self._homes = homes
         self._clock = clock
+        self._pause = pause
+        self._claims: dict[ProjectId, Claim] = {}
         self._locks: dict[ProjectId, asyncio.Lock] = {}
 
     def _lock(self, project: Project) -> asyncio.Lock:
@@ -88,10 +107,15 @@ class Archives:
             if name in self._trees and (name != "system" or path.is_dir())
         }
         now, began = self._clock.now(), self._clock.monotonic()
+        epoch = await self._claimed(project)
+        # Before the files: what is recorded while they are read has its files in the next one.
+        records = await self._db.read(copies.of_project, project.id)
         try:
-            saved = await self._checkpoints.save(place(project), trees, reason=reason)
-        except AnyonError:
+            saved = await self._written(project, trees, reason, epoch, records)
+        except AnyonError as error:
             self._metrics.save_failed(reason)
+            if error.code == OwnershipLostError.default_code:
+                raise await self._lost(project, error) from error
             raise
         self._saved_at[project.id] = now
         new_bytes = saved.checkpoint.new_bytes if saved.is_new else 0
@@ -106,6 +130,56 @@ class Archives:
                 detail=saved.checkpoint.id,
             )
         return saved.checkpoint
+
+    async def _written(
+        self,
+        project: Project,
+        trees: Mapping[str, Path],
+        reason: str,
+        epoch: int,
+        records: bytes,
+    ) -> Saved:
+        freeze = None if self._pause is None else partial(self._pause, project.id)
+        save = partial(
+            self._checkpoints.save,
+            place(project),
+            trees,
+            reason=reason,
+            epoch=epoch,
+            records=records,
+        )
+        try:
+            saved = await save(freeze=freeze)
+        except PauseFailedError as error:
+            # Each file is whole then, but not all of one instant: better than no checkpoint.
+            log.warning("project.saved_unfrozen", project=project.id, code=error.code)
+            return await save()
+        self._metrics.paused(saved.pause_seconds)
+        return saved
+
+    async def _claimed(self, project: Project) -> int:
+        """Return this server's epoch for the project; ConflictError (``owned_elsewhere``).
+
+        What another server was the last to have is never taken here, however long that is
+        silent: its state is the newer one. ``anyon recover`` takes it, where nothing of it is.
+        """
+        held = self._claims.get(project.id)
+        if held is None or held.until - self._clock.now() < CLAIM_LENGTH / 2:
+            try:
+                held = await self._checkpoints.claim(
+                    place(project), length=CLAIM_LENGTH, take_over=TakeOver.NEVER
+                )
+            except (OwnedElsewhereError, OwnershipLostError) as error:
+                raise await self._lost(project, error) from error
+            self._claims[project.id] = held
+        return held.epoch
+
+    async def _lost(self, project: Project, error: AnyonError) -> ConflictError:
+        """Record that the project is another server's now; nothing is done with it here any more."""
+        self._claims.pop(project.id, None)
+        log.error("project.lost", project=project.id, error=error.message)
+        await self._db.write(_note_loss, project.id, self._clock.now(), error.message)
+        return owned_elsewhere()
 
     async def list(self, project: Project) -> Sequence[Checkpoint]:
         """Return the project's checkpoints, newest first."""
@@ -133,6 +207,7 @@ class Archives:
 
     async def bring_back(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
+        await self._claimed(project)
         chosen = await self.chosen(project, checkpoint_id)
         staging = self._homes.staging(project.id, new_id())
         began = self._clock.monotonic()
@@ -171,5 +246,30 @@ class Archives:
         await self._homes.empty_trash()
 
     async def forget(self, project: Project) -> None:
-        """Remove everything of the project from the store, for good."""
+        """Remove everything of the project from the store, for good; not if another server has it."""
+        await self._claimed(project)
         await self._checkpoints.delete(place(project))
+        self._claims.pop(project.id, None)
+
+
+def owned_elsewhere() -> ConflictError:
+    """Return the error for work on a project that another server has taken over."""
+    return ConflictError(
+        "another server has taken this project over",
+        code=OWNED_ELSEWHERE,
+        hint="Work with that server. This one's files of it are left as they are.",
+    )
+
+
+def is_lost(project: Project) -> bool:
+    """Say whether another server has taken the project over: then nothing is done with it here."""
+    return project.phase is Phase.ERROR and project.state_reason == OWNED_ELSEWHERE
+
+
+def _note_loss(connection: Connection, project_id: ProjectId, now: datetime, detail: str) -> None:
+    found = project_rows.find(connection, project_id)
+    if found is None or found.deleted_at is not None or is_lost(found):
+        return
+    reason = OWNED_ELSEWHERE
+    project_rows.set_phase(connection, project_id, Phase.ERROR, now, reason=reason, detail=detail)
+    event_rows.add(connection, project_id, "project.lost", now, reason=reason, detail=detail)

@@ -18,7 +18,7 @@ from anyon.domain.states import Phase
 from anyon.engines.engine import Engine, Limits
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
-from anyon.services.archives import Archives
+from anyon.services.archives import Archives, Pause
 from anyon.services.attempts import Attempts
 from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.containers import Containers
@@ -50,7 +50,8 @@ class Parts:
     ``environment`` is where agents' keys are looked up; ``files_owner`` is who a project's files
     belong to where programs do not run inside as the server's own user; ``may_import`` says
     whether local directories may become projects (only where the one user is the machine's own).
-    ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one.
+    ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
+    ``pause`` holds a container still for that.
     """
 
     db: Database
@@ -74,6 +75,7 @@ class Parts:
     undo_window: timedelta = timedelta(days=7)
     checkpoints: Checkpoints | None = None
     saved_trees: Sequence[str] = ("workspace", "home", "system")
+    pause: Pause | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -193,6 +195,7 @@ def _archives(parts: Parts, homes: Homes) -> Archives | None:
         homes=homes,
         clock=parts.clock,
         metrics=parts.metrics,
+        pause=parts.pause,
     )
 
 

@@ -27,7 +27,7 @@ from anyon.engines.engine import (
     Stream,
 )
 from anyon.processes.processes import Processes
-from anyon.services.archives import Archives
+from anyon.services.archives import Archives, is_lost, owned_elsewhere
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
 from anyon.services.leases import Leases
@@ -163,6 +163,8 @@ class Containers:
                 code="project_creating",
                 hint="Wait until it is there.",
             )
+        if is_lost(project):
+            raise owned_elsewhere()
         info = await self.bring_up(project)
         if project.phase is not Phase.RUNNING:
             await self.record(project.id, Phase.RUNNING, reason="woken")
@@ -240,6 +242,8 @@ class Containers:
         found = await self._db.read(project_rows.find, project_id)
         if found is None or found.deleted_at is not None:
             raise ConflictError("the project was deleted", code="project_deleted")
+        if is_lost(found):
+            raise owned_elsewhere()
         return found
 
     def _spec(self, project: Project) -> ContainerSpec:

@@ -18,7 +18,7 @@ from anyon.domain.repairs import Repair, repair
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState, Engine
 from anyon.processes.processes import Processes
-from anyon.services.archives import Archives
+from anyon.services.archives import Archives, is_lost
 from anyon.services.containers import Containers
 from anyon.services.leases import Leases
 from anyon.telemetry import Metrics
@@ -70,7 +70,7 @@ class Steps:
         """Bring one project's record to what is seen and carry out its next step, if there is one."""
         async with self._containers.lock(project_id):
             project = await self._db.read(project_rows.find, project_id)
-            if project is None or project.deleted_at is not None:
+            if project is None or project.deleted_at is not None or is_lost(project):
                 return None
             project = await self._repaired(project)
             if project.phase is Phase.ARCHIVING and self._archives is not None:

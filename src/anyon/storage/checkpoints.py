@@ -23,7 +23,7 @@ from anyon.storage.exclusions import DEFAULTS, parse
 from anyon.storage.keys import Keys, PlainKeys
 from anyon.storage.knowledge import Knowledge, KnowledgeDamagedError
 from anyon.storage.objects import ObjectStore
-from anyon.storage.owners import Claim
+from anyon.storage.owners import Claim, TakeOver
 from anyon.storage.readings import Difference, Reading, differences
 from anyon.storage.records import Checkpoint
 from anyon.storage.restores import Progress, Restore, Restored
@@ -148,6 +148,34 @@ class Checkpoints:
 
         return await self._run(work)
 
+    async def projects(self) -> Sequence[str]:
+        """Return the places of all projects in the store, in order.
+
+        Every key of the store is listed for it: minutes for a bucket with millions of objects.
+        """
+
+        def work(stop: Stop) -> list[str]:
+            found = []
+            for info in self._store.list(""):
+                stop.check()
+                place, _, name = info.key.rpartition("/")
+                if name == "head" and place.count("/") == 1:
+                    found.append(place)
+            return found
+
+        return await self._run(work)
+
+    async def records(self, project: str, checkpoint_id: str | None = None) -> bytes:
+        """Return what ``save`` was given as *records* with a checkpoint (None: the latest)."""
+
+        def work(stop: Stop) -> bytes:
+            reading = self._reading(project, checkpoint_id, stop)
+            chunk = reading.checkpoint.records
+            return b"" if chunk is None else reading.chunk(bytes.fromhex(chunk))
+
+        with self._reader(project):
+            return await self._run(work)
+
     async def restore(
         self,
         project: str,
@@ -251,13 +279,22 @@ class Checkpoints:
                 )
             )
 
-    async def claim(self, project: str, *, length: timedelta) -> Claim:
-        """Take or keep the project for this server; its epoch goes into every save."""
+    async def claim(
+        self, project: str, *, length: timedelta, take_over: TakeOver = TakeOver.EXPIRED
+    ) -> Claim:
+        """Take or keep the project for this server; its epoch goes into every save.
+
+        OwnedElsewhereError where another server has it and *take_over* does not allow for it.
+        One that it is taken from is refused at its next write.
+        """
         now = self._clock.now()
+
+        def work(_: Stop) -> Claim:
+            archive = self._archive(project)
+            return owners.claim(archive, self._server, now=now, length=length, take_over=take_over)
+
         async with self._lock(project):
-            return await self._run(
-                lambda _: owners.claim(self._archive(project), self._server, now=now, length=length)
-            )
+            return await self._run(work)
 
     async def release(self, project: str, held: Claim) -> None:
         """Give the project up, so that another server may take it at once."""

@@ -8,6 +8,7 @@ meets another generation and a higher epoch, and is refused.
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 
 from anyon.domain.errors import ConflictError
 from anyon.storage.archives import Archive, OwnershipLostError
@@ -26,6 +27,15 @@ class OwnedElsewhereError(ConflictError):
     default_code = "owned_elsewhere"
 
 
+class TakeOver(Enum):
+    """When a claim may take what is another server's."""
+
+    NEVER = "never"
+    """Not even after its lease: whoever has local files may not write over a newer state."""
+    EXPIRED = "expired"
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A server's right to write a project, until a time."""
@@ -36,15 +46,22 @@ class Claim:
     generation: str
 
 
-def claim(archive: Archive, server: str, *, now: datetime, length: timedelta) -> Claim:
-    """Take or keep the project for *server*; OwnedElsewhereError while another's lease runs.
+def claim(
+    archive: Archive,
+    server: str,
+    *,
+    now: datetime,
+    length: timedelta,
+    take_over: TakeOver = TakeOver.EXPIRED,
+) -> Claim:
+    """Take or keep the project for *server*; OwnedElsewhereError if another's is not to be taken.
 
     A server that has it keeps its epoch. One that takes it over gets a higher one, and the
     head carries it before this returns.
     """
     former = _read(archive)
     head, generation = archive.head()
-    if former is not None and former.server != server and former.until > now:
+    if former is not None and former.server != server and not _may_take(former, take_over, now):
         raise OwnedElsewhereError(
             f"{archive.project} belongs to {former.server} until {former.until.isoformat()}"
         )
@@ -61,6 +78,16 @@ def claim(archive: Archive, server: str, *, now: datetime, length: timedelta) ->
         at = head.at if head is not None else now
         archive.move_head(Head(checkpoint, epoch, at, server), generation)
     return taken
+
+
+def _may_take(former: Claim, take_over: TakeOver, now: datetime) -> bool:
+    match take_over:
+        case TakeOver.NEVER:
+            return False
+        case TakeOver.EXPIRED:
+            return former.until <= now
+        case TakeOver.ALWAYS:
+            return True
 
 
 def release(archive: Archive, held: Claim, *, now: datetime) -> None:

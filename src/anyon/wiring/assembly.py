@@ -18,6 +18,7 @@ from anyon.config import Settings
 from anyon.db.databases import Database
 from anyon.domain.life import Tiers
 from anyon.engines.engine import Engine, Limits
+from anyon.engines.pauses import PausingEngine
 from anyon.git.repositories import GitRepositories
 from anyon.lifecycle.checkpointer import Checkpointer
 from anyon.lifecycle.lags import LoopLag
@@ -56,7 +57,7 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     The caller holds the home (``pidfile.only_server``).
     """
     clock = clock or SystemClock()
-    engine = await engines.choose(settings)
+    engine = PausingEngine(await engines.choose(settings))
     database = Database(settings.database_url or settings.home / "anyon.db")
     checkpoints = await asyncio.to_thread(_checkpoints, settings, clock)
     processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
@@ -109,7 +110,7 @@ def _parts(
     settings: Settings,
     *,
     database: Database,
-    engine: Engine,
+    engine: PausingEngine,
     processes: DurableProcesses,
     checkpoints: Checkpoints | None,
     clock: Clock,
@@ -148,6 +149,7 @@ def _parts(
         undo_window=settings.undo_window,
         metrics=metrics,
         saved_trees=trees,
+        pause=engine.pause,
         tiers=Tiers(
             freeze_after=settings.freeze_after,
             stop_after=settings.stop_after,

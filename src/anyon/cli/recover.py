@@ -1,0 +1,85 @@
+"""``anyon recover``: the projects of a lost machine, from their store alone."""
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anyon.cli.printing import progress, say, show_error, show_json, show_table
+from anyon.cli.sessions import ExitCode, Json, exit_code, settings_or_exit
+
+if TYPE_CHECKING:
+    from anyon.wiring.recover import Recovered
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(recover)
+
+
+def recover(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="The store: a directory or gs://bucket/prefix; default: as set.",
+            show_default=False,
+        ),
+    ] = None,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    is_forced: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Also what a server holds that has not been silent for ten minutes: it is shut out.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Take up every project of a store on this machine; the files come with a project's next work.
+
+    For an empty home, with no server running on it. What is here already is left as it is.
+    """
+    settings = settings_or_exit(as_json)
+    from anyon.domain.errors import AnyonError  # noqa: PLC0415 - other commands start without it
+    from anyon.wiring.recover import recover as run  # noqa: PLC0415 - the drivers hang on it
+
+    try:
+        with progress("Reading the store …", quiet=as_json):
+            found = asyncio.run(run(settings, source=source, is_dry=is_dry, is_forced=is_forced))
+    except AnyonError as error:
+        show_error(error.code, error.message, error.hint, as_json=as_json, status=error.status)
+        raise typer.Exit(exit_code(error.status)) from None
+    if as_json:
+        show_json({"projects": [_plain(one) for one in found], "dry_run": is_dry})
+    else:
+        show_table(["project", "outcome", "saved at", "age", "tasks", "note"], map(_row, found))
+        if source is not None and source != settings.store and not is_dry:
+            say(f"Start the server with ANYON_STORE={source}, so that it finds the files.")
+    if any(one.outcome == "failed" for one in found):
+        raise typer.Exit(ExitCode.ERROR)
+
+
+def _plain(one: "Recovered") -> dict[str, Any]:
+    return {
+        "place": one.place,
+        "name": one.name,
+        "outcome": str(one.outcome),
+        "checkpoint": one.checkpoint_id,
+        "at": one.at.isoformat() if one.at else None,
+        "age_seconds": round(one.age.total_seconds(), 3) if one.age is not None else None,
+        "tasks": one.tasks,
+        "attempts": one.attempts,
+        "processes": one.processes,
+        "deleted": one.is_deleted,
+        "code": one.code,
+        "detail": one.detail,
+    }
+
+
+def _row(one: "Recovered") -> tuple[str, ...]:
+    at = f"{one.at:%Y-%m-%d %H:%M:%S}" if one.at else ""
+    age = str(timedelta(seconds=round(one.age.total_seconds()))) if one.age is not None else ""
+    note = f"{one.detail} [{one.code}]" if one.code else "deleted" if one.is_deleted else ""
+    return one.name or one.place, str(one.outcome), at, age, str(one.tasks), note
