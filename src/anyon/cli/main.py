@@ -6,6 +6,7 @@ import typer
 
 from anyon.cli import (
     checkpoints,
+    drill,
     executions,
     gcs,
     images,
@@ -67,6 +68,7 @@ app.add_typer(installs.app, name="install")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")
+app.add_typer(drill.app, name="drill")
 
 
 def main() -> None:
