@@ -11,6 +11,7 @@ from anyon.cli import (
     gcs,
     images,
     installs,
+    migrations,
     monitoring,
     projects,
     recover,
@@ -65,6 +66,7 @@ app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")
 app.add_typer(gcs.app, name="gcs")
 app.add_typer(installs.app, name="install")
+app.add_typer(migrations.app, name="migrate")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")

@@ -1,12 +1,23 @@
 """The repositories of all projects: each method is one operation of its noun's module."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from anyon.domain.ids import AttemptId, ProjectId
 from anyon.domain.layout import WORKSPACE
-from anyon.git import branches, commits, diffs, merges, origins, rebases, saves, spares, worktrees
+from anyon.git import (
+    adoptions,
+    branches,
+    commits,
+    diffs,
+    merges,
+    origins,
+    rebases,
+    saves,
+    spares,
+    worktrees,
+)
 from anyon.git.commands import Commands, Runs
 from anyon.git.repository import Begun, Branch, BranchStatus, FileDiff, SavedWork
 
@@ -139,3 +150,19 @@ class GitRepository:
     async def restore_saved(self, ref: str, branch: str) -> None:
         """Make a branch at saved work."""
         await saves.restore_saved(self._commands, ref, branch)
+
+    async def adopt_branch(
+        self, attempt: AttemptId, *, branch: str, base: str, head: str | None = None
+    ) -> str | None:
+        """Make an existing branch the attempt's own."""
+        return await adoptions.adopt_branch(
+            self._commands, attempt, branch=branch, base=base, head=head
+        )
+
+    async def refs(self) -> Mapping[str, str]:
+        """Return every reference and its object."""
+        return await adoptions.refs(self._commands)
+
+    async def check_objects(self) -> None:
+        """Read every object."""
+        await adoptions.check_objects(self._commands)

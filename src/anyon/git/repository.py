@@ -6,7 +6,7 @@ take one lock per repository. Names that come from outside pass ``git.names`` fi
 InvalidInputError (code ``bad_ref_name``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -223,6 +223,24 @@ class Repository(Protocol):
 
     async def restore_saved(self, ref: str, branch: str) -> None:
         """Make *branch* at a saved ref; ConflictError (``branch_exists``) if there is one."""
+        ...
+
+    async def adopt_branch(
+        self, attempt: AttemptId, *, branch: str, base: str, head: str | None = None
+    ) -> str | None:
+        """Make an existing *branch* the attempt's own, so that ``add_worktree`` goes on with it.
+
+        Where *head* (a commit) is not in it, that is kept as saved work, whose ref is returned.
+        NotFoundError: ``branch_unknown``, ``commit_unknown``.
+        """
+        ...
+
+    async def refs(self) -> Mapping[str, str]:
+        """Return every reference and the object it names."""
+        ...
+
+    async def check_objects(self) -> None:
+        """Read every object (``git fsck``); an AnyonError says what is damaged."""
         ...
 
 

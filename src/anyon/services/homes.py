@@ -143,6 +143,16 @@ class Homes:
             trees.copy_repository, source, Path(project.path), owner=self._owner
         )
 
+    async def stage(self, source: Path, staging: Path) -> None:
+        """Copy the tree *source* to *staging* (see ``staging``), in place of what is there."""
+        await asyncio.to_thread(self._stage, source, staging)
+
+    def _stage(self, source: Path, staging: Path) -> None:
+        trees.delete(staging)
+        staging.mkdir(parents=True, mode=0o700)
+        trees.copy_repository(source, staging, owner=self._owner)
+        self._give(staging)
+
     async def discard(self, project: Project) -> None:
         """Move all of a project's files to the trash at once; absent is success."""
         await asyncio.to_thread(self._discard, project)
