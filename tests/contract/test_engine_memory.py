@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from anyon.engines.memory import MemoryEngine
+from anyon.engines.pauses import PausingEngine
 from anyon.testing.engine_contract import EngineContract, spec_maker
 
 
@@ -15,6 +16,17 @@ class TestMemory(EngineContract):
     async def engine(self):
         """One that is closed after the test."""
         engine = MemoryEngine()
+        yield engine
+        await engine.close()
+
+
+class TestPausing(EngineContract):
+    """What can be paused keeps every promise too."""
+
+    @pytest.fixture
+    async def engine(self):
+        """One that is closed after the test."""
+        engine = PausingEngine(MemoryEngine())
         yield engine
         await engine.close()
 
