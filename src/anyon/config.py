@@ -74,6 +74,12 @@ class Settings:
         timedelta(minutes=10),
         "How long a terminal holds its project awake after the last key; output is no activity.",
     )
+    wakes_per_hour: int = _setting(
+        120, "How often one project may be woken in an hour; 0 is no limit."
+    )
+    max_running: int = _setting(
+        0, "How many containers may run at once, frozen ones included; 0 is no limit."
+    )
     reconcile_interval: timedelta = _setting(
         timedelta(seconds=15), "How often what is there is compared with what is wanted."
     )
@@ -216,6 +222,9 @@ def _checked(settings: Settings) -> Settings:
     for name, allowed in choices.items():
         if getattr(settings, name) not in allowed:
             raise SettingsError(f"setting {name}: must be one of {', '.join(sorted(allowed))}")
+    for name in ("wakes_per_hour", "max_running"):
+        if getattr(settings, name) < 0:
+            raise SettingsError(f"setting {name}: must not be negative; 0 is no limit")
     if not 0 <= settings.port <= 65535:
         raise SettingsError("setting port: must be between 0 and 65535")
     return settings

@@ -1,6 +1,7 @@
 """A server whose time, store and reconciler the test owns."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -67,9 +68,16 @@ class Life:
 @pytest.fixture
 async def life(tmp_path: Path) -> AsyncIterator[Life]:
     """A server whose time the test owns."""
-    clock, store, tiers = FakeClock(), Store(), Tiers()
+    async with begun(tmp_path) as life:
+        yield life
+
+
+@asynccontextmanager
+async def begun(tmp_path: Path, tiers: Tiers | None = None, **changes: Any) -> AsyncIterator[Life]:
+    """Give a server whose time the test owns; *changes* replace some of its parts."""
+    clock, store, tiers = FakeClock(), Store(), tiers or Tiers()
     checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=clock)
-    async with living(tmp_path / "home", clock=clock, checkpoints=checkpoints) as world:
+    async with living(tmp_path / "home", clock=clock, checkpoints=checkpoints, **changes) as world:
         steps = Steps(
             db=world.db,
             engine=world.engine,
@@ -81,6 +89,7 @@ async def life(tmp_path: Path) -> AsyncIterator[Life]:
             tiers=tiers,
             grace=timedelta(seconds=1),
         )
+        world.services.places.room_made_by(steps.make_room)
         reconciler = Reconciler(
             db=world.db,
             engine=world.engine,

@@ -39,6 +39,7 @@ async def awake(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelop
             leases=[_lease(lease) for lease in outlook.leases],
             next_step=outlook.next_step,
             next_step_at=outlook.next_step_at,
+            position=outlook.position,
         )
     )
 

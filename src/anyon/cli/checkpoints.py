@@ -84,6 +84,8 @@ def why(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None
         until = f", until {lease.expires_at:%Y-%m-%d %H:%M} ({lease.id})" if lease.is_hold else ""
         since = f"{lease.created_at:%H:%M:%S}"
         say(f"held by {lease.holder}: {lease.reason}, since {since}{until}")
+    if found.position is not None:
+        say(f"waits for a place to run: number {found.position} in the line")
     if found.next_step and found.next_step_at:
         say(f"next: {found.next_step} at {found.next_step_at:%Y-%m-%d %H:%M:%S} UTC")
 

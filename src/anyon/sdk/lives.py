@@ -33,6 +33,7 @@ class Awake(_Model):
     """How a project stands: its phase, who holds it awake, and the next step down if nobody does.
 
     ``next_step`` is freeze, stop, archive or null (none will come); ``next_step_at`` is when.
+    ``position`` is its place in the line of projects that wait to run, null if it does not wait.
     """
 
     goal: str
@@ -42,6 +43,7 @@ class Awake(_Model):
     leases: list[Lease]
     next_step: str | None
     next_step_at: datetime | None
+    position: int | None = None
 
 
 class Event(_Model):

@@ -30,6 +30,7 @@ from anyon.services.imports import Imports
 from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
 from anyon.services.outlooks import Outlooks
+from anyon.services.places import Places, WakeBudget
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.runs import Runs
@@ -50,6 +51,7 @@ class Parts:
     ``environment`` is where agents' keys are looked up; ``files_owner`` is who a project's files
     belong to where programs do not run inside as the server's own user; ``may_import`` says
     whether local directories may become projects (only where the one user is the machine's own).
+    ``wakes_per_hour`` and ``max_running`` 0 are no limits.
     ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
     ``pause`` holds a container still for that.
     """
@@ -70,6 +72,8 @@ class Parts:
     stop_grace: timedelta = timedelta(seconds=10)
     output_cap_bytes: int = 64 * 1024 * 1024
     lease_ttl: timedelta = TTL
+    wakes_per_hour: int = 0
+    max_running: int = 0
     terminal_awake: timedelta = timedelta(minutes=10)
     tiers: Tiers = field(default_factory=Tiers)
     undo_window: timedelta = timedelta(days=7)
@@ -91,6 +95,7 @@ class Services:
     archives: Archives | None
     checkpoints: ProjectCheckpoints | None
     outlooks: Outlooks
+    places: Places
     holds: Holds
     deletions: Deletions
     tokens: Tokens
@@ -143,6 +148,7 @@ def build(parts: Parts) -> Services:
     homes = Homes(parts.home, owner=parts.files_owner)
     leases = Leases(db, clock, supervisor, server_id=server, ttl=parts.lease_ttl)
     archives = _archives(parts, homes)
+    places = Places(engine=parts.engine, clock=clock, supervisor=supervisor, most=parts.max_running)
     containers = Containers(
         db=db,
         engine=parts.engine,
@@ -152,6 +158,8 @@ def build(parts: Parts) -> Services:
         feed=feed,
         clock=clock,
         supervisor=supervisor,
+        places=places,
+        budget=WakeBudget(parts.wakes_per_hour, clock),
         image=parts.image,
         limits=parts.limits,
         archives=archives,
@@ -181,7 +189,7 @@ def build(parts: Parts) -> Services:
         metrics=parts.metrics,
     )
     return _gathered(
-        parts, archives, leases, containers, launches, runs, homes, feed, supervisor, server
+        parts, archives, leases, containers, places, launches, runs, homes, feed, supervisor, server
     )
 
 
@@ -220,6 +228,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
     archives: Archives | None,
     leases: Leases,
     containers: Containers,
+    places: Places,
     launches: Launches,
     runs: Runs,
     homes: Homes,
@@ -278,7 +287,8 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
-        outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers),
+        places=places,
+        outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),
         tokens=Tokens(db, clock),
         feed=feed,
         runs=runs,

@@ -31,6 +31,7 @@ from anyon.services.archives import Archives, is_lost, owned_elsewhere
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
 from anyon.services.leases import Leases
+from anyon.services.places import Places, WakeBudget
 from anyon.services.shells import HeldStream
 from anyon.services.supervisors import Supervisor
 from anyon.telemetry import Metrics
@@ -38,6 +39,7 @@ from anyon.telemetry import Metrics
 log = structlog.get_logger(__name__)
 
 HALT_GRACE = timedelta(seconds=10)
+_GLANCE = 0.05
 _UP = frozenset({Phase.RUNNING, Phase.FROZEN, Phase.CREATING})
 _RESTORE_DEADLINE = timedelta(hours=2)
 
@@ -60,6 +62,8 @@ class Containers:
         feed: Feed,
         clock: Clock,
         supervisor: Supervisor,
+        places: Places,
+        budget: WakeBudget,
         image: str | None = None,
         limits: Limits | None = None,
         archives: Archives | None = None,
@@ -76,6 +80,8 @@ class Containers:
         self._feed = feed
         self._clock = clock
         self._supervisor = supervisor
+        self._places = places
+        self._budget = budget
         self._image = image
         self._limits = limits or Limits()
         self._archives = archives
@@ -155,7 +161,8 @@ class Containers:
     async def ensure(self, project: Project) -> ContainerInfo:
         """Bring the container to RUNNING, from whatever state, and record the phase.
 
-        ConflictError (``project_creating``) while the project is being made.
+        ConflictError (``project_creating``) while the project is being made. OverLimitError:
+        ``wake_budget``, ``no_capacity``.
         """
         if project.phase is Phase.CREATING:
             raise ConflictError(
@@ -169,6 +176,15 @@ class Containers:
         if project.phase is not Phase.RUNNING:
             await self.record(project.id, Phase.RUNNING, reason="woken")
         return info
+
+    async def wake(self, project: Project) -> None:
+        """Do as ``ensure``, but return while the project waits in the line: it goes on by itself."""
+        waking = self._supervisor.spawn(self.ensure(project), name=f"waking of {project.id}")
+        while not waking.done():
+            await asyncio.wait({waking}, timeout=_GLANCE)
+            if not waking.done() and self._places.position(project.id) is not None:
+                return
+        await waking
 
     async def record(
         self, project_id: ProjectId, phase: Phase, *, reason: str, detail: str = ""
@@ -192,13 +208,16 @@ class Containers:
         # Looked at under the lock too: who steps the project down holds it from the moment that
         # it has seen no lease, and whoever is here has one already.
         began = self._clock.monotonic()
-        async with self.lock(project.id):
+        # The line is waited in without the lock, so that others can look at the project meanwhile.
+        async with self._places.taken(project), self.lock(project.id):
             async with self._within(self._deadline, project):
                 info = await self._engine.inspect(project.id)
                 if info is not None and info.state is ContainerState.RUNNING:
                     return info
                 found = await self._not_deleted(project.id)
                 tier = _tier(found.phase, info)
+            if found.phase is not Phase.CREATING:
+                self._budget.spend(project.id)
             async with self._within(_RESTORE_DEADLINE, project):
                 await self._bring_files_back(found)
             async with self._within(self._deadline, project):
@@ -206,6 +225,7 @@ class Containers:
                     info = await self._engine.thaw(project.id)
                 else:
                     info = await self._start_stopped(project)
+                    self._keep_claim(found)
             if project.phase is not Phase.CREATING:
                 await self.record(project.id, Phase.RUNNING, reason="woken")
             self._metrics.woken(tier, self._clock.monotonic() - began)
@@ -228,6 +248,12 @@ class Containers:
             wanted = self._archives.wanted(project)
             await self.record(project.id, Phase.RESTORING, reason="woken", detail=wanted or "")
             await self._archives.bring_back(project, wanted)
+
+    def _keep_claim(self, project: Project) -> None:
+        """Learn soon, and not at the next save only, that another server has the project; nobody waits."""
+        if self._archives is not None and project.phase is not Phase.CREATING:
+            work = self._archives.keep(project)
+            self._supervisor.spawn(work, name=f"claim of {project.id}")
 
     async def _start_stopped(self, project: Project) -> ContainerInfo:
         await self._homes.make(project)
@@ -268,6 +294,7 @@ class Containers:
             await self._engine.remove(project_id)
         self._metrics.project_deleted(project_id)
         self._locks.pop(project_id, None)
+        self._budget.forget(project_id)
 
     async def why_awake(self, actor: Actor, project_id: ProjectId) -> Sequence[Lease]:
         """Return who holds the actor's project awake."""

@@ -13,22 +13,28 @@ from anyon.domain.errors import NotFoundError
 from anyon.domain.ids import ProjectId
 from anyon.domain.life import Step, Tiers, next_step_down
 from anyon.services.leases import Leases
+from anyon.services.places import Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """A project, its holders, and the next step down and its time (None: none will come)."""
+    """A project, its holders, and the next step down and its time (None: none will come).
+
+    ``position`` is where it stands in the line for a place to run, None if it does not wait.
+    """
 
     project: Project
     leases: Sequence[Lease]
     next_step: Step | None
     next_step_at: datetime | None
+    position: int | None = None
 
 
 class Outlooks:
     """What users see of a project's life. An unknown or foreign id is ``project_unknown``."""
 
-    def __init__(self, *, db: Database, leases: Leases, tiers: Tiers) -> None:
+    def __init__(self, *, db: Database, leases: Leases, tiers: Tiers, places: Places) -> None:
+        self._places = places
         self._db = db
         self._leases = leases
         self._tiers = tiers
@@ -39,7 +45,13 @@ class Outlooks:
         leases = await self._leases.of(project_id)
         coming = None if leases else next_step_down(project, tiers=self._tiers)
         step, at = coming or (None, None)
-        return Outlook(project=project, leases=leases, next_step=step, next_step_at=at)
+        return Outlook(
+            project=project,
+            leases=leases,
+            next_step=step,
+            next_step_at=at,
+            position=self._places.position(project_id),
+        )
 
     async def events(
         self, actor: Actor, project_id: ProjectId, *, after: int = 0

@@ -14,6 +14,7 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
 from anyon.domain.life import Decision, Facts, Step, Tiers, next_step
+from anyon.domain.lines import who_makes_room
 from anyon.domain.repairs import Repair, repair
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState, Engine
@@ -83,10 +84,34 @@ class Steps:
             if decision is not None and decision.step is not Step.WAKE:
                 await self._carry_out(project, decision)
         if decision is not None and decision.step is Step.WAKE:
-            await self._containers.ensure(project)  # takes the lock itself, like any work
+            await self._containers.wake(project)  # takes the lock itself, like any work
         if decision is not None:
             self._metrics.stepped(decision.step, decision.reason)
         return decision
+
+    async def make_room(self) -> bool:
+        """Stop the one frozen project that is longest idle and held by nobody; False if there is none."""
+        projects = await self._db.read(project_rows.living)
+        held = frozenset(lease.project_id for lease in await self._leases.all_held())
+        for candidate in who_makes_room(projects, held):
+            try:
+                if await self._made_room(candidate.id):
+                    return True
+            except AnyonError as error:  # another may go in its place
+                log.warning("project.made_no_room", project=candidate.id, code=error.code)
+        return False
+
+    async def _made_room(self, project_id: ProjectId) -> bool:
+        async with self._containers.lock(project_id):
+            project = await self._db.read(project_rows.find, project_id)
+            if project is None or project.deleted_at is not None:
+                return False
+            held = frozenset(lease.project_id for lease in await self._leases.of(project_id))
+            if not who_makes_room([project], held):
+                return False  # somebody came for it meanwhile
+            await self._stop(project, "capacity")
+        self._metrics.stepped(Step.STOP, "capacity")
+        return True
 
     async def _repaired(self, project: Project) -> Project:
         info = await self._engine.inspect(project.id)

@@ -143,6 +143,8 @@ def _parts(
         files_owner=(uid, uid) if others else None,
         may_import=not settings.tokens_required,
         stop_grace=settings.stop_grace,
+        wakes_per_hour=settings.wakes_per_hour,
+        max_running=settings.max_running,
         terminal_awake=settings.terminal_awake,
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
@@ -180,6 +182,7 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
         grace=settings.stop_grace,
         metrics=metrics,
     )
+    services.places.room_made_by(steps.make_room)
     reconciler = Reconciler(
         db=services.db,
         engine=engine,
