@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A Google Cloud Storage emulator (fake-gcs-server, from its wheel): `start` prints its URL, `stop`, `status`, `remove`.
 # Set STORAGE_EMULATOR_HOST to the URL and Anyon's gs:// stores use it. It lives in .cache/services/gcs,
-# keeps its objects there, listens on a loopback port, and belongs to this checkout alone. Repeats are harmless.
+# keeps its objects there (GCS_BACKEND=memory keeps none, but knows versions of objects, which files do not),
+# listens on a loopback port, and belongs to this checkout alone. Repeats are harmless.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD/.cache/services/gcs
@@ -40,7 +41,7 @@ with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     print(s.getsockname()[1])')
       echo "$port" >"$root/port"
-      setsid "$program" -scheme http -backend filesystem -filesystem-root "$root/objects" -host 127.0.0.1 \
+      setsid "$program" -scheme http -backend "${GCS_BACKEND:-filesystem}" -filesystem-root "$root/objects" -host 127.0.0.1 \
         -port "$port" -external-url "http://127.0.0.1:$port" >"$root/log" 2>&1 9>&- </dev/null &
       echo $! >"$root/pid"
       for _ in $(seq 300); do answers "$(url)" && break; sleep 0.1; done

@@ -200,6 +200,8 @@ def _amend(bucket: Any, wanted: Wanted) -> list[str]:
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
         done.append("switched uniform access on")
     if done:
+        # Said again, for a service that takes a change for the whole (an emulator does).
+        bucket.versioning_enabled = True
         # Only if nobody changed the bucket since it was read.
         bucket.patch(if_metageneration_match=bucket.metageneration, timeout=TIMEOUT, retry=None)
     return done
