@@ -54,7 +54,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     ready, over, found = threading.Event(), threading.Event(), Target()
 
     async def serve() -> None:
-        async with running(Settings(home=home, default_agent="SCRIPTED")) as one:
+        async with running(Settings(home=home, engine="memory", default_agent="SCRIPTED")) as one:
             found.base_url, found.ids = one.base_url, await make_things(one)
             ready.set()
             await asyncio.to_thread(over.wait)

@@ -8,6 +8,7 @@ import pytest
 
 from anyon.storage.drivers.gcs import GcsStore
 from anyon.storage.objects import ObjectStore, StoreRefusedError, StoreUnavailableError
+from anyon.storage.wrappers import RetryingStore
 from anyon.testing.gcs_emulator import emulator, make_bucket, program
 from anyon.testing.store_contract import StoreContract
 
@@ -38,8 +39,11 @@ class TestGcs(StoreContract):
 
     @pytest.fixture
     def store(self, bucket: str) -> ObjectStore:
-        """Return the store under test, empty, below a prefix."""
-        return GcsStore(bucket, "some/prefix")
+        """Return the store under test, empty, below a prefix.
+
+        Retried as the server does it: the emulator now and then hangs up on an idle connection.
+        """
+        return RetryingStore(GcsStore(bucket, "some/prefix"))
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:

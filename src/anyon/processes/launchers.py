@@ -49,6 +49,7 @@ class Launcher:
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._number = 0
         self._writing = asyncio.Lock()
+        self._is_broken = False
         self._ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._complaints: deque[bytes] = deque(maxlen=8)
         self._reader = asyncio.create_task(self._read(), name="launcher")
@@ -72,7 +73,7 @@ class Launcher:
     @property
     def lost(self) -> bool:
         """Whether it is gone; one that is gone stays so."""
-        return self._reader.done()
+        return self._is_broken or self._reader.done()
 
     async def request(
         self, verb: str, *words: str, body: Sequence[bytes] = (), within: timedelta
@@ -119,6 +120,8 @@ class Launcher:
             try:
                 await self._stream.write(data)
             except AnyonError as error:
+                # Its end may not have been read yet: whoever asks next must not get it again.
+                self._is_broken = True
                 raise _lost() from error
 
     async def _greet(self) -> None:

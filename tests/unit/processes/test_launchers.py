@@ -1,0 +1,55 @@
+"""A launcher that is gone is never asked again, even before its end was read."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from anyon.domain.errors import ConflictError
+from anyon.engines.engine import Channel, TerminalSize
+from anyon.processes.launchers import Launcher, LauncherLostError
+
+
+class DyingStream:
+    """A stream whose program has ended, which its reader has not been told yet."""
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[Channel, bytes]] = [(Channel.STDOUT, b"ready boot/1\n")]
+        self._end = asyncio.Event()
+
+    async def read(self) -> tuple[Channel, bytes] | None:
+        """Say that it is ready, then nothing until it is closed."""
+        if self._pieces:
+            return self._pieces.pop()
+        await self._end.wait()
+        return None
+
+    async def write(self, data: bytes) -> None:
+        """Refuse: the program has ended."""
+        raise ConflictError("the program's stdin is closed", code="stdin_closed")
+
+    async def close_stdin(self) -> None:
+        """Do nothing."""
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Do nothing."""
+
+    async def wait(self) -> int:
+        """Return what a killed program has."""
+        return 137
+
+    async def close(self) -> None:
+        """Let the reader see the end."""
+        self._end.set()
+
+
+async def test_a_launcher_that_cannot_be_written_to_is_lost() -> None:
+    """Once a write has failed it counts as lost, though its reader still waits: another is opened."""
+    stream = DyingStream()
+    launcher = Launcher(stream)
+    assert not launcher.lost
+    with pytest.raises(LauncherLostError):
+        await launcher.request("check", "x", within=timedelta(seconds=30))
+    assert launcher.lost
+    await stream.close()
+    await launcher.close()
