@@ -1,5 +1,6 @@
 """A project belongs to one server; one that lost it stands still, and nothing of either is mixed."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from anyon.services.recoveries import Outcome, Recoveries
 from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
-from anyon.testing.worlds import World, living
+from anyon.testing.worlds import World, living, until
 
 
 def over(store: MemoryStore, home: Path, server: str) -> Checkpoints:
@@ -90,6 +91,49 @@ def steps(world: World) -> Steps:
         tiers=Tiers(freeze_after=moment, stop_after=moment, archive_after=moment),
         grace=moment,
     )
+
+
+async def test_a_project_whose_files_are_gone_is_restored(tmp_path: Path) -> None:
+    """With the disk lost and the records there, the next work finds the last state and no empty one."""
+    checkpoints = over(MemoryStore(), tmp_path / "home", "one")
+    async with living(tmp_path / "home", checkpoints=checkpoints) as world:
+        project = await world.project("kept")
+        ran = await world.services.processes.exec(LOCAL_ACTOR, project.id, ["touch", "precious"])
+        await world.printed(ran)
+        await take(world, project)
+        await world.services.containers.halt(project.id)
+        shutil.rmtree(project.path)
+        with pytest.raises(ConflictError):
+            await take(world, project)
+        ran = await world.services.processes.exec(LOCAL_ACTOR, project.id, ["ls"])
+        assert b"precious" in await world.printed(ran)
+    await checkpoints.close()
+
+
+async def test_a_server_that_wakes_a_lost_project_learns_it_soon(tmp_path: Path) -> None:
+    """Not only its next save tells: the start of a container asks whose the project is."""
+    store = MemoryStore()
+    one, two = tmp_path / "one", tmp_path / "two"
+    first, second = over(store, one, "one"), over(store, two, "two")
+    async with (
+        living(one, checkpoints=first) as loser,
+        living(two, checkpoints=second) as winner,
+    ):
+        project = await loser.project("wanted")
+        await take(loser, project)
+        await loser.services.containers.halt(project.id)
+        assert await recover(winner, second, is_forced=True) == [Outcome.RECOVERED]
+        assert loser.services.archives is not None
+        loser.services.archives._claims.clear()  # as after some minutes
+        await loser.services.processes.exec(LOCAL_ACTOR, project.id, ["true"])
+
+        async def is_told() -> bool:
+            found = await loser.services.projects.get(LOCAL_ACTOR, project.id)
+            return found.state_reason == "owned_elsewhere"
+
+        await until(is_told)
+    await first.close()
+    await second.close()
 
 
 async def test_nobody_forgets_what_another_server_has(tmp_path: Path) -> None:

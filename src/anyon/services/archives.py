@@ -157,17 +157,27 @@ class Archives:
         self._metrics.paused(saved.pause_seconds)
         return saved
 
-    async def _claimed(self, project: Project) -> int:
+    async def keep(self, project: Project) -> None:
+        """Find out whether the project is this server's still; if not, that is recorded.
+
+        A store that does not answer is no reason to stop: the next save asks again.
+        """
+        try:
+            await self._claimed(project)
+        except AnyonError as error:
+            log.warning("project.claim_failed", project=project.id, code=error.code)
+
+    async def _claimed(self, project: Project, take_over: TakeOver = TakeOver.NEVER) -> int:
         """Return this server's epoch for the project; ConflictError (``owned_elsewhere``).
 
-        What another server was the last to have is never taken here, however long that is
-        silent: its state is the newer one. ``anyon recover`` takes it, where nothing of it is.
+        Where there are files of it here, what another server was the last to have is never taken,
+        however long that is silent: its state is the newer one.
         """
         held = self._claims.get(project.id)
         if held is None or held.until - self._clock.now() < CLAIM_LENGTH / 2:
             try:
                 held = await self._checkpoints.claim(
-                    place(project), length=CLAIM_LENGTH, take_over=TakeOver.NEVER
+                    place(project), length=CLAIM_LENGTH, take_over=take_over
                 )
             except (OwnedElsewhereError, OwnershipLostError) as error:
                 raise await self._lost(project, error) from error
@@ -195,10 +205,17 @@ class Archives:
         return latest
 
     def must_restore(self, project: Project) -> bool:
-        """Say whether a project's files are not (all) on this machine, or were being replaced."""
+        """Say whether a project's files are not (all) on this machine, or were being replaced.
+
+        Also where its workspace is gone, or never was on this machine: an empty one in its place
+        would be saved as the project's state.
+        """
         if project.phase is Phase.ARCHIVING:
             return not self._homes.are_whole(project)
-        return project.phase in {Phase.ARCHIVED, Phase.RESTORING}
+        if project.phase is Phase.CREATING:
+            return False
+        is_away = project.phase in {Phase.ARCHIVED, Phase.RESTORING}
+        return is_away or not self._homes.trees(project)["workspace"].is_dir()
 
     @staticmethod
     def wanted(project: Project) -> str | None:
@@ -207,7 +224,10 @@ class Archives:
 
     async def bring_back(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
-        await self._claimed(project)
+        # With nothing of it here there is nothing to write over a newer state with.
+        has_files = self._homes.trees(project)["workspace"].is_dir()
+        take_over = TakeOver.NEVER if has_files else TakeOver.EXPIRED
+        await self._claimed(project, take_over)
         chosen = await self.chosen(project, checkpoint_id)
         staging = self._homes.staging(project.id, new_id())
         began = self._clock.monotonic()
