@@ -145,7 +145,7 @@ class Migrations:
         if found is None:
             found = await self._make(row, source, outcome)
         outcome.name = found.name
-        await self._fill(old, records, found, worktrees, outcome)
+        await self._fill(records, found, worktrees, outcome)
 
     async def _make(self, row: Row, source: Path, outcome: Outcome) -> Project:
         """Copy the repository, prove the copy, and make the project of it."""
@@ -185,14 +185,12 @@ class Migrations:
 
     async def _fill(
         self,
-        old: OldLayout,
         records: OldRecords,
         project: Project,
         worktrees: Mapping[str, OldWorktree],
         outcome: Outcome,
     ) -> None:
         """Bring in the tasks, attempts and merges that are not here yet, then let the container rest."""
-        del old
         attempts = [row for row in records.attempts if row["task_id"]]
         with_attempts = {row["task_id"] for row in attempts}
         fitting = Fitting(self._clock.now(), outcome.notes)
@@ -274,6 +272,10 @@ class Migrations:
             path = await repository.add_worktree(attempt.id, branch=branch, base=base)
         if saved is not None:
             outcome.notes.append(f"attempt {attempt.id} was off its branch: kept as {saved}")
+        if old.branch not in {None, attempt.branch}:
+            outcome.notes.append(
+                f"the files of attempt {attempt.id} are those of the branch {old.branch!r}"
+            )
         if old.is_busy:
             outcome.notes.append(f"attempt {attempt.id} was amid a rebase or merge: files only")
         staging = self._homes.staging(project.id, attempt.id)
