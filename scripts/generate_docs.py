@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from anyon.cli.main import app as command_line
 from anyon.cli.sessions import ExitCode
 from anyon.config import Settings
 from anyon.domain import errors
+from anyon.domain.entities import Lease, Project
+from anyon.domain.ids import LOCAL_USER, LeaseId, ProjectId
+from anyon.domain.life import DEADLINES, Facts, Tiers, next_step
+from anyon.domain.states import Phase
 from anyon.services import Services
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +63,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "api.md": api_page(),
         "errors.md": errors_page(),
+        "life.md": life_page(),
     }
 
 
@@ -67,6 +72,59 @@ def table(*rows: tuple[str, ...]) -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + " --- |" * len(rows[0]))
     return "\n".join(lines)
+
+
+def life_page() -> str:
+    """Return the table of what is decided for a project, asked of the decision itself."""
+    tiers = Tiers()
+    idle = {
+        "just now": timedelta(0),
+        f"{_default(tiers.freeze_after)} ago": tiers.freeze_after,
+        f"{_default(tiers.stop_after)} ago": tiers.stop_after,
+        f"{_default(tiers.archive_after)} ago": tiers.archive_after,
+    }
+    rows = [("phase", "with a lease", *(f"without one, last work {words}" for words in idle))]
+    for phase in Phase:
+        held = _decided(phase, timedelta(0), tiers, is_held=True)
+        rows.append((f"`{phase}`", held, *(_decided(phase, it, tiers) for it in idle.values())))
+    late = [(f"`{phase}`", _default(length)) for phase, length in DEADLINES.items()]
+    return f"""# What is decided for a project
+
+The step and its reason, with the default idle times; a project's own and the server's settings come in their place.
+A project that is to be deleted is deleted from any phase.
+
+{table(*rows)}
+
+A phase of transition that lasts longer than its deadline is an error:
+
+{table(("phase", "deadline"), *late)}
+"""
+
+
+def _decided(phase: Phase, idle: timedelta, tiers: Tiers, *, is_held: bool = False) -> str:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    project = Project(
+        id=ProjectId("p"),
+        user_id=LOCAL_USER,
+        name="p",
+        path="/p",
+        phase=phase,
+        phase_since=then + idle,
+        last_active_at=then,
+        created_at=then,
+        updated_at=then,
+    )
+    lease = Lease(
+        id=LeaseId("l"),
+        project_id=project.id,
+        holder="h",
+        reason="r",
+        created_at=then,
+        expires_at=then,
+    )
+    facts = Facts(phase=phase, leases=(lease,) if is_held else ())
+    decision = next_step(project, facts=facts, tiers=tiers, now=then + idle)
+    return "" if decision is None else f"{decision.step} (`{decision.reason}`)"
 
 
 def settings_page() -> str:
