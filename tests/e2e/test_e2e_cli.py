@@ -162,6 +162,25 @@ def test_errors_have_their_exit_codes(machine: Machine) -> None:
     assert processes[0]["status"] == "killed"
 
 
+def test_a_hold_and_a_projects_times_by_hand(machine: Machine) -> None:
+    """A hold is told by ``why``, outlives the server and is released; times are set and given back."""
+    machine.anyon("project", "create", "shop", "--setup", "true")
+    lease = machine.json("project", "hold", "shop", "--reason", "a demo", "--for", "2h")
+    assert machine.stop() == 0
+    machine.start()
+    shown = machine.anyon("project", "why", "shop").stdout
+    assert "a demo" in shown
+    assert lease["id"] in shown
+    assert machine.json("project", "release", "shop") == {"released": [lease["id"]]}
+    assert "a demo" not in machine.anyon("project", "why", "shop").stdout
+    changed = machine.json("project", "set", "shop", "--stop-after", "2h", "--archive-after", "0")
+    assert (changed["stop_after"], changed["archive_after"]) == (7200, 0)
+    assert changed["setup_script"] == "true"
+    said = machine.anyon("project", "set", "shop", "--stop-after", "default").stdout
+    assert "stop after: the server's" in said
+    assert "archive after: never" in said
+
+
 def test_logs_go_on_over_a_restart_of_the_server(tmp_path: Path) -> None:
     """A follower that loses its connection goes on where it was: every line once, in order."""
     machine = Machine(tmp_path, options={"ANYON_ENGINE": "bubblewrap"})
