@@ -18,7 +18,7 @@ from anyon.domain.actors import Actor
 from anyon.domain.ids import LOCAL_USER, UserId
 from anyon.sdk.clients import Client
 from anyon.sdk.errors import ApiError
-from anyon.sdk.requests import CreateProject, CreateTask, CreateToken
+from anyon.sdk.requests import CreateProject, CreateTask, CreateToken, Hold
 
 EVIL = "https://evil.example"
 STRANGER = UserId("00000000-0000-4000-8000-0000000000ff")
@@ -143,6 +143,7 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
             "process_id": process.id,
             "token_id": known.id,
             "checkpoint_id": (await owner.lives.save(project.id)).id,
+            "lease_id": (await owner.lives.hold(project.id, Hold(reason="x", minutes=1))).id,
         }
         unknown = dict.fromkeys(ids, "00000000-0000-4000-8000-00000000dead")
         headers = {"Authorization": f"Bearer {await token(guarded, STRANGER)}"}
@@ -173,7 +174,7 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
         assert (await owner.tasks.get(task.id)).id == task.id
 
 
-_BODY = {"prompt": "x", "name": "x", "argv": ["true"], "title": "x"}
+_BODY = {"prompt": "x", "name": "x", "argv": ["true"], "title": "x", "reason": "x", "minutes": 1}
 
 
 def _operations(server: Running, *, only_with_ids: bool = False) -> list[tuple[str, str]]:
