@@ -53,6 +53,23 @@ async def test_a_project_goes_back_to_a_checkpoint(server: Running) -> None:
     reasons = [one.reason for one in await client.lives.checkpoints(project.id)]
     assert reasons[0] == "before_restore"
     assert "asked" in reasons
+    for read_data in (False, True):
+        seen = await client.lives.verify(project.id, saved.id, read_data=read_data)
+        assert (seen.files, seen.problems) == (saved.files, [])
+
+
+async def test_a_damaged_checkpoint_is_told(server: Running) -> None:
+    """A verification finds that packs are gone from the store, and says so instead of failing."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    saved = await client.lives.save(project.id)
+    store = server.services.homes.home / "store"
+    packs = [path for path in store.rglob("*") if path.is_file() and "packs+" in path.parts]
+    for pack in packs:
+        pack.unlink()
+    assert packs
+    seen = await client.lives.verify(project.id, saved.id)
+    assert seen.problems
 
 
 async def test_an_unknown_checkpoint_changes_nothing(server: Running) -> None:
@@ -60,6 +77,9 @@ async def test_an_unknown_checkpoint_changes_nothing(server: Running) -> None:
     project = await server.client.projects.create(CreateProject(name="demo"))
     with pytest.raises(ApiError) as refused:
         await server.client.lives.restore(project.id, "20260101T000000Z-nothing")
+    assert refused.value.status == 404
+    with pytest.raises(ApiError) as refused:
+        await server.client.lives.verify(project.id, "20260101T000000Z-nothing")
     assert refused.value.status == 404
     assert (await server.client.lives.awake(project.id)).phase == "running"
 

@@ -111,6 +111,23 @@ async def restore(
     return Envelope.of(_shown(await use.restore(actor, ProjectId(str(project_id)), checkpoint_id)))
 
 
+@router.post("/{project_id}/checkpoints/{checkpoint_id}/verify")
+async def verify(
+    context: ContextOf,
+    actor: ActorOf,
+    project_id: UUID,
+    checkpoint_id: CheckpointId,
+    read_data: bool = False,
+) -> Envelope[lives.Verified]:
+    """Check a checkpoint where it lies: its structure, or every byte of it; wakes nothing."""
+    seen = await _checkpoints(context).verify(
+        actor, ProjectId(str(project_id)), checkpoint_id, read_data=read_data
+    )
+    return Envelope.of(
+        lives.Verified(files=seen.files, packs=seen.packs, problems=list(seen.problems))
+    )
+
+
 @deleted.get("")
 async def list_deleted(context: ContextOf, actor: ActorOf) -> Envelope[list[models.Project]]:
     """Return the caller's deleted projects that can be brought back, the last deleted first."""
@@ -155,4 +172,5 @@ def _shown(it: Checkpoint) -> lives.Checkpoint:
         files=it.files,
         size_bytes=it.size_bytes,
         new_bytes=it.new_bytes,
+        unreadable=it.unreadable,
     )

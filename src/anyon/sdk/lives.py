@@ -65,6 +65,16 @@ class Checkpoint(_Model):
     files: int
     size_bytes: int
     new_bytes: int
+    unreadable: int = 0
+    """Files and directories that could not be read, so they are not in it."""
+
+
+class Verified(_Model):
+    """What a verification saw: one line for each damage, at most 100; none if all is whole."""
+
+    files: int
+    packs: int
+    problems: list[str]
 
 
 class LifeCalls:
@@ -106,6 +116,15 @@ class LifeCalls:
         """Go back to a checkpoint; what is there is saved first. The project is stopped after it."""
         path = f"/api/projects/{project}/checkpoints/{checkpoint}/restore"
         return await self._connection.call(Checkpoint, "POST", path)
+
+    async def verify(
+        self, project: UUID | str, checkpoint: str, *, read_data: bool = False
+    ) -> Verified:
+        """Check a checkpoint where it lies, its structure or every byte of it; wakes nothing."""
+        path = f"/api/projects/{project}/checkpoints/{checkpoint}/verify"
+        return await self._connection.call(
+            Verified, "POST", path, params={"read_data": str(read_data).lower()}
+        )
 
     async def deleted(self) -> Sequence[Project]:
         """Return the caller's deleted projects that can be brought back, the last deleted first."""

@@ -27,6 +27,7 @@ from anyon.storage.folders import remove_tree
 from anyon.storage.owners import Claim, OwnedElsewhereError, TakeOver
 from anyon.storage.records import Checkpoint
 from anyon.storage.saves import Saved
+from anyon.storage.verifying import Verified
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -194,6 +195,10 @@ class Archives:
     async def list(self, project: Project) -> Sequence[Checkpoint]:
         """Return the project's checkpoints, newest first."""
         return await self._checkpoints.list(place(project))
+
+    async def verify(self, project: Project, checkpoint_id: str, *, read_data: bool) -> Verified:
+        """Check a checkpoint, its structure or every byte of it; NotFoundError ``checkpoint_not_found``."""
+        return await self._checkpoints.verify(place(project), checkpoint_id, read_data=read_data)
 
     async def chosen(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
         """Return a checkpoint (None: the last), or raise NotFoundError ``checkpoint_not_found``."""

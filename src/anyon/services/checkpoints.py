@@ -16,6 +16,7 @@ from anyon.services.archives import Archives
 from anyon.services.containers import Containers
 from anyon.services.leases import Leases
 from anyon.storage.records import Checkpoint
+from anyon.storage.verifying import Verified
 
 
 class ProjectCheckpoints:
@@ -50,6 +51,14 @@ class ProjectCheckpoints:
     async def list(self, actor: Actor, project_id: ProjectId) -> Sequence[Checkpoint]:
         """Return the project's checkpoints, newest first; never wakes it."""
         return await self._archives.list(await self._found(actor, project_id))
+
+    async def verify(
+        self, actor: Actor, project_id: ProjectId, checkpoint_id: str, *, read_data: bool
+    ) -> Verified:
+        """Check a checkpoint where it lies, its structure or every byte of it; never wakes the project."""
+        return await self._archives.verify(
+            await self._found(actor, project_id), checkpoint_id, read_data=read_data
+        )
 
     async def restore(
         self, actor: Actor, project_id: ProjectId, checkpoint_id: str | None = None
