@@ -33,6 +33,12 @@ def copy_repository(source: Path, target: Path, *, owner: Owner | None = None) -
         raise explained(error, f"copying {source}") from error
 
 
+# EINVAL: what was a link when it was looked at is none any more when it is read.
+_UNREADABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EINVAL}
+)
+
+
 def explained(error: OSError, what: str) -> InvalidInputError | UnavailableError:
     """Return the error to raise for *error*, which came while doing *what*."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -41,7 +47,7 @@ def explained(error: OSError, what: str) -> InvalidInputError | UnavailableError
             code="disk_full",
             hint="Free some space on the disk that holds Anyon's home, and try again.",
         )
-    if error.errno in {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENOENT}:
+    if error.errno in _UNREADABLE:
         name = os.fsdecode(error.filename or b"")
         return InvalidInputError(
             f"{what}: {name or 'a file'} cannot be read ({error.strerror})", code="path_unreadable"
