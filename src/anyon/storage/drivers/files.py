@@ -152,12 +152,13 @@ class FilesStore:
             raise PreconditionFailedError(f"{key} is not at the generation asked for")
 
     def _place(self, upload: Path, path: Path) -> None:
-        # Another process may drop the emptied directory between mkdir and rename.
+        # Another may drop the emptied directory between mkdir and rename, or while mkdir looks
+        # at what it found there (then it says that something exists that is no directory).
         for _ in range(1000):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 upload.rename(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):
                 if not upload.exists():
                     raise
             else:
