@@ -103,6 +103,10 @@ class Settings:
     metrics_per_project: bool = _setting(
         True, "Whether /metrics names projects (run times, use); off with very many of them."
     )
+    failpoint: str = _setting(
+        "",
+        "For tests: the step (NAME, or NAME:N for its N-th time) at which the server kills itself.",
+    )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")
 

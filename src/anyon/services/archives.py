@@ -20,6 +20,7 @@ from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
 from anyon.engines.pauses import PauseFailedError
+from anyon.failpoints import reached
 from anyon.services.homes import Homes
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
@@ -239,6 +240,7 @@ class Archives:
         try:
             targets = {name: staging / name for name in chosen.roots}
             await self._checkpoints.restore(place(project), chosen.id, targets)
+            reached("restore.staged")
             async with self._lock(project):
                 await self._homes.replace(project, targets)
                 self._saved_at[project.id] = self._clock.now()

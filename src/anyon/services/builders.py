@@ -16,6 +16,7 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.life import Tiers
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine, Limits
+from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
 from anyon.services.archives import Archives, Pause
@@ -118,6 +119,7 @@ class Services:
         for project in await self.db.read(project_rows.of_server, self.server_id):
             try:
                 await self._recover(project)
+                reached("adopt.project_taken_up")
             except AnyonError as error:
                 log.warning("project.recovery_failed", project=project.id, error=str(error))
         self.supervisor.spawn(self.homes.empty_trash(), name="trash")

@@ -11,6 +11,7 @@ from anyon.domain.errors import ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import Engine
+from anyon.failpoints import reached
 from anyon.processes.processes import Processes
 from anyon.services.archives import Archives
 from anyon.services.containers import Containers
@@ -79,13 +80,17 @@ class ProjectCheckpoints:
                     hint="Stop it first: a restore replaces the files under it.",
                 )
             await self._halt(project)
+            reached("restore.halted")
             if not self._archives.must_restore(project):
                 await self._archives.save(project, reason="before_restore")
+                reached("restore.saved")
             await self._containers.record(
                 project.id, Phase.RESTORING, reason="asked", detail=chosen.id
             )
+            reached("restore.recorded")
             await self._archives.bring_back(project, chosen.id)
             await self._containers.record(project.id, Phase.STOPPED, reason="restored")
+            reached("restore.confirmed")
         return chosen
 
     async def _halt(self, project: Project) -> None:

@@ -26,6 +26,7 @@ from anyon.engines.engine import (
     Limits,
     Stream,
 )
+from anyon.failpoints import reached
 from anyon.processes.processes import Processes
 from anyon.services.archives import Archives, is_lost, owned_elsewhere
 from anyon.services.feed import Change, Feed, Kind
@@ -223,11 +224,13 @@ class Containers:
             async with self._within(self._deadline, project):
                 if info is not None and info.state is ContainerState.FROZEN:
                     info = await self._engine.thaw(project.id)
+                    reached("wake.thawed")
                 else:
                     info = await self._start_stopped(project)
                     self._keep_claim(found)
             if project.phase is not Phase.CREATING:
                 await self.record(project.id, Phase.RUNNING, reason="woken")
+                reached("wake.recorded")
             self._metrics.woken(tier, self._clock.monotonic() - began)
             return info
 
@@ -247,7 +250,9 @@ class Containers:
         if self._archives is not None and self._archives.must_restore(project):
             wanted = self._archives.wanted(project)
             await self.record(project.id, Phase.RESTORING, reason="woken", detail=wanted or "")
+            reached("wake.restoring_recorded")
             await self._archives.bring_back(project, wanted)
+            reached("wake.files_back")
 
     def _keep_claim(self, project: Project) -> None:
         """Learn soon, and not at the next save only, that another server has the project; nobody waits."""
@@ -257,10 +262,14 @@ class Containers:
 
     async def _start_stopped(self, project: Project) -> ContainerInfo:
         await self._homes.make(project)
+        reached("start.directories_made")
         await self._engine.ensure(self._spec(project))
+        reached("start.container_made")
         info = await self._engine.start(project.id)
+        reached("start.container_started")
         # Whatever ran in an earlier life of the container is over: it gets its exit now.
         await self._processes.adopt(project.id)
+        reached("start.processes_adopted")
         log.info("container.started", project=project.id)
         return info
 

@@ -1,9 +1,10 @@
 """Deleted projects: listed, brought back within the window, and forgotten after it."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import events as event_rows
@@ -14,6 +15,7 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId
 from anyon.domain.states import Phase
+from anyon.failpoints import reached
 from anyon.services.archives import Archives
 from anyon.services.feed import Change, Feed, Kind
 
@@ -58,16 +60,13 @@ class Deletions:
                 "the deletion is under way", code="deletion_running", hint="Try again in a moment."
             )
         await self._archives.chosen(found, None)  # there must be something to bring back
-        now = self._clock.now()
-        if not await self._db.write(project_rows.revive, found, now):
+        if not await self._db.write(_revive, found, self._clock.now()):
             raise ConflictError(
                 f"you have another project named {found.name!r} now",
                 code="name_taken",
                 hint="Rename or delete that one first.",
             )
-        await self._db.write(
-            event_rows.add, project_id, "project.undeleted", now, reason="asked", detail=""
-        )
+        reached("undelete.revived")
         self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))
 
     async def purge(self) -> None:
@@ -76,8 +75,17 @@ class Deletions:
             try:
                 if self._archives is not None:
                     await self._archives.forget(project)
+                reached("purge.checkpoints_removed")
                 await self._db.write(project_rows.remove, project.id)
+                reached("purge.record_removed")
             except AnyonError as error:
                 log.warning("project.purge_failed", project=project.id, code=error.code)
                 continue
             log.info("project.purged", project=project.id)
+
+
+def _revive(connection: Connection, project: Project, now: datetime) -> bool:
+    if not project_rows.revive(connection, project, now):
+        return False
+    event_rows.add(connection, project.id, "project.undeleted", now, reason="asked", detail="")
+    return True

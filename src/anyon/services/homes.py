@@ -9,6 +9,7 @@ from anyon.domain import layout
 from anyon.domain.entities import Project
 from anyon.domain.ids import ProjectId, UserId, new_id
 from anyon.engines.engine import Mount
+from anyon.failpoints import reached
 from anyon.services import trees
 from anyon.services.trees import Owner
 
@@ -88,6 +89,7 @@ class Homes:
     def _release(self, project: Project) -> None:
         for name, path in self.trees(project).items():
             self._to_trash(path, f"{project.id}-{name}")
+            reached("homes.tree_released")
 
     async def replace(self, project: Project, staged: Mapping[str, Path]) -> None:
         """Put *staged* trees in the place of the project's own, which go to the trash.
@@ -99,9 +101,11 @@ class Homes:
     def _replace(self, project: Project, staged: Mapping[str, Path]) -> None:
         for name, path in self.trees(project).items():
             self._to_trash(path, f"{project.id}-{name}")
+            reached("homes.tree_cleared")
             if name in staged:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 staged[name].rename(path)
+                reached("homes.tree_replaced")
 
     def _to_trash(self, path: Path, name: str) -> None:
         trash = self.home / "trash"
@@ -177,3 +181,4 @@ class Homes:
         if trash.is_dir():
             for path in sorted(trash.iterdir()):
                 trees.delete(path)
+                reached("homes.trash_emptied")

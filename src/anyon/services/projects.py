@@ -22,6 +22,7 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, InvalidInputError, NotFoundError
 from anyon.domain.ids import LOCAL_USER, ProjectId, UserId, new_id
 from anyon.domain.states import ExitReason, Phase, ProcessStatus
+from anyon.failpoints import reached
 from anyon.git.names import check_clone_url, copy_patterns
 from anyon.git.repository import Branch, Repositories
 from anyon.services.archives import Archives
@@ -134,6 +135,7 @@ class Projects:
         project = self._record_of(actor, new)
         if not await self._db.write(self._add, project):
             raise _name_taken(project.name)
+        reached("create.recorded")
         made = self._make(project, source, new.clone_url)
         return await self._supervisor.finish(made, name=f"creation of {project.id}")
 
@@ -187,9 +189,12 @@ class Projects:
     async def _make(self, project: Project, source: Path | None, clone_url: str | None) -> Project:
         try:
             await self._homes.make(project)
+            reached("create.directories_made")
             if source is not None:
                 await self._homes.fill(project, source)
+                reached("create.files_copied")
             async with self._containers.creating(project):
+                reached("create.container_up")
                 repository = self._repositories.of(project.id)
                 await repository.check_git()
                 if source is not None:
@@ -199,7 +204,9 @@ class Projects:
                     await repository.prepare_imported()
                 else:
                     await repository.init()
+                reached("create.repository_made")
             await self._containers.record(project.id, Phase.RUNNING, reason="created")
+            reached("create.confirmed")
         except Exception as error:
             log.warning("project.creation_failed", project=project.id, error=repr(error))
             await self._undo_or_bury(project)
@@ -219,8 +226,11 @@ class Projects:
     async def undo(self, project: Project) -> None:
         """Take back a creation that was not finished: container, files, record. May be repeated."""
         await self._containers.remove(project.id)
+        reached("create_undo.container_removed")
         await self._homes.discard(project)
+        reached("create_undo.files_discarded")
         await self._db.write(project_rows.remove, project.id)
+        reached("create_undo.record_removed")
         self._publish(project.id)
         self._supervisor.spawn(self._homes.empty_trash(), name="trash")
 
@@ -279,6 +289,7 @@ class Projects:
         buried = await self._db.write(_bury, actor.user_id, project_id, self._clock.now())
         if buried is None:
             raise _unknown()
+        reached("delete.tombstoned")
         self._publish(project_id)
         try:
             await self._supervisor.finish(self.erase(buried), name=f"deletion of {project_id}")
@@ -292,11 +303,16 @@ class Projects:
         The last state is confirmed in the store before anything goes: deletion can be undone.
         """
         await self._runs.abandon(project.id)
+        reached("delete.processes_abandoned")
         if self._archives is not None:
             await self._containers.halt(project.id)
+            reached("delete.container_stopped")
             await self._archives.confirm(project, reason="delete")
+            reached("delete.state_confirmed")
         await self._containers.remove(project.id)
+        reached("delete.container_removed")
         await self._homes.discard(project)
+        reached("delete.files_discarded")
         await self._db.write(
             project_rows.set_phase,
             project.id,
@@ -304,6 +320,7 @@ class Projects:
             self._clock.now(),
             reason="deleted_by_user",
         )
+        reached("delete.confirmed")
         log.info("project.deleted", project=project.id)
         self._supervisor.spawn(self._homes.empty_trash(), name="trash")
 

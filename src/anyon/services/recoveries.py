@@ -14,6 +14,7 @@ from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.errors import AnyonError, ConflictError
 from anyon.domain.ids import ProjectId, UserId
+from anyon.failpoints import reached
 from anyon.services.archives import CLAIM_LENGTH
 from anyon.services.homes import Homes
 from anyon.storage.checkpoints import Checkpoints
@@ -102,11 +103,13 @@ class Recoveries:
         if not is_dry and self._db is not None:
             take_over = TakeOver.ALWAYS if is_forced else TakeOver.EXPIRED
             await self._checkpoints.claim(place, length=CLAIM_LENGTH, take_over=take_over)
+            reached("takeover.claimed")
             latest = (
                 await self._checkpoints.latest(place) or latest
             )  # its last save before the claim
             copy = copies.read(await self._checkpoints.records(place, latest.id))
             await self._db.write(self._take_up, copy, latest)
+            reached("takeover.recorded")
             log.info("project.recovered", project=project_id, checkpoint=latest.id)
         return Recovered(
             place=place,

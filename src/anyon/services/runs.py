@@ -25,6 +25,7 @@ from anyon.domain.errors import AnyonError, ConflictError, UnavailableError
 from anyon.domain.ids import ProcessId, ProjectId
 from anyon.domain.states import ExitReason, RunReason
 from anyon.engines.engine import Channel
+from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Exit, Processes, ProcessSpec
 from anyon.services.chains import Chains
@@ -330,6 +331,7 @@ class Runs:
         has woken the container; that may take its time in the background.
         """
         await self._processes.adopt(project)
+        reached("adopt.processes_read")
         for process in await self._db.read(process_rows.open_ones, project=project):
             if process.id not in self._runs:
                 lease = AsyncExitStack()

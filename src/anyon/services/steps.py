@@ -18,6 +18,7 @@ from anyon.domain.lines import who_makes_room
 from anyon.domain.repairs import Repair, repair
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState, Engine
+from anyon.failpoints import reached
 from anyon.processes.processes import Processes
 from anyon.services.archives import Archives, is_lost
 from anyon.services.containers import Containers
@@ -120,7 +121,9 @@ class Steps:
             return project
         if found.ended is not None:
             await self._end_processes(project, found)
+            reached("repair.exits_given")
         await self._containers.record(project.id, found.phase, reason=found.reason)
+        reached("repair.recorded")
         self._metrics.repaired(found.reason)
         log.info("project.repaired", project=project.id, phase=found.phase, reason=found.reason)
         return await self._db.read(project_rows.find, project.id) or project
@@ -133,7 +136,9 @@ class Steps:
         match decision.step:
             case Step.FREEZE:
                 await self._engine.freeze(project.id)
+                reached("freeze.frozen")
                 await self._containers.record(project.id, Phase.FROZEN, reason=decision.reason)
+                reached("freeze.recorded")
             case Step.STOP:
                 await self._stop(project, decision.reason)
             case Step.SAVE:
@@ -148,19 +153,30 @@ class Steps:
     async def _stop(self, project: Project, reason: str) -> None:
         """End what runs, stop the container, save, and only then say that it is stopped."""
         await self._containers.record(project.id, Phase.STOPPING, reason=reason)
+        reached("stop.recorded")
         await self._engine.thaw(project.id)
+        reached("stop.thawed")
         await self._end_running(project.id)
+        reached("stop.processes_ended")
         await self._engine.stop(project.id, grace=self._grace)
+        reached("stop.container_stopped")
         await self._processes.container_stopped(project.id, ExitReason.CONTAINER_STOPPED)
+        reached("stop.exits_given")
         await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason=reason)
+        reached("stop.unsaved_recorded")
         await self._save_stopped(project)
 
     async def _archive(self, project: Project, archives: Archives, reason: str) -> None:
         await archives.confirm(project)
+        reached("archive.state_confirmed")
         await self._containers.record(project.id, Phase.ARCHIVING, reason=reason)
+        reached("archive.recorded")
         await self._engine.remove(project.id)
+        reached("archive.container_removed")
         await archives.release(project)
+        reached("archive.files_released")
         await self._containers.record(project.id, Phase.ARCHIVED, reason="released")
+        reached("archive.confirmed")
 
     async def _end_running(self, project_id: ProjectId) -> None:
         for state in await self._processes.list(project_id):
@@ -180,7 +196,9 @@ class Steps:
             log.warning("project.save_failed", project=project.id, code=error.code)
             await self._db.write(self._note_failure, project.id, error)
             return
+        reached("stop.checkpoint_confirmed")
         await self._containers.record(project.id, Phase.STOPPED, reason="saved")
+        reached("stop.confirmed")
 
     def _note_failure(
         self, connection: Connection, project_id: ProjectId, error: AnyonError

@@ -179,20 +179,9 @@ class Checkpoints(History):
 
     async def delete(self, project: str) -> int:
         """Remove everything of the project from the store; return how many objects."""
-
-        def work(stop: Stop) -> int:
-            archive = self._archive(project)
-            # The head goes first: what is half deleted must not look restorable.
-            archive.store.delete(archive.places.head)
-            infos = list(archive.store.list(f"{project}/"))
-            for info in infos:
-                stop.check()
-                archive.store.delete(info.key)
-            return len(infos)
-
         async with self._lock(project):
             self._forget(project)
-            return await self._run(work)
+            return await self._run(lambda stop: collection.forget(self._archive(project), stop))
 
     def _knowledge(self, project: str) -> Knowledge:
         return Knowledge(self._cache / f"{project.replace('/', '--')}.db")

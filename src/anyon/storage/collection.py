@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from anyon.domain.errors import ConflictError
+from anyon.failpoints import reached
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.objects import ABSENT, DamagedError, ObjectNotFoundError, PreconditionFailedError
 from anyon.storage.records import Checkpoint
@@ -47,6 +48,7 @@ def collect(
 ) -> Collected:
     """Remove what the policy lets go; refuses to delete anything if a record cannot be read."""
     generation = _acquire(archive, now)
+    reached("collection.leased")
     try:
         head, found = _read_all(archive, epoch, stop)
         wanted = _wanted(head, found, policy, now=now, grace=grace)
@@ -55,9 +57,25 @@ def collect(
         for checkpoint in dropped:
             stop.check()
             archive.store.delete(archive.places.checkpoint(checkpoint))
-        return _swept(archive, live, now - grace, len(dropped), stop)
+            reached("collection.checkpoint_deleted")
+        collected = _swept(archive, live, now - grace, len(dropped), stop)
+        reached("collection.swept")
+        return collected
     finally:
         archive.store.delete(archive.places.collection, if_generation=generation)
+
+
+def forget(archive: Archive, stop: Stop) -> int:
+    """Remove everything of the project from the store; return how many objects."""
+    # The head goes first: what is half deleted must not look restorable.
+    archive.store.delete(archive.places.head)
+    reached("forget.head_deleted")
+    infos = list(archive.store.list(f"{archive.project}/"))
+    for info in infos:
+        stop.check()
+        archive.store.delete(info.key)
+        reached("forget.object_deleted")
+    return len(infos)
 
 
 def _read_all(archive: Archive, epoch: int, stop: Stop) -> tuple[str | None, _Found]:
@@ -107,6 +125,7 @@ def _swept(
             continue
         stop.check()
         archive.store.delete(info.key, if_generation=info.generation)
+        reached("collection.pack_deleted")
         packs += 1
         size += info.size_bytes
     return Collected(dropped, packs, size)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from anyon.domain.errors import ConflictError
+from anyon.failpoints import reached
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.objects import (
     ABSENT,
@@ -71,12 +72,14 @@ def claim(
         known = max(head.epoch if head is not None else 0, former.epoch if former else 0)
         epoch = known + 1
     taken = _write(archive, former, Claim(server, epoch, now + length, ""))
+    reached("claim.owner_written")
     if head is not None and head.epoch > epoch:
         raise OwnershipLostError(f"{archive.project} is at a higher epoch than its owner")
     if head is None or head.epoch < epoch:
         checkpoint = head.checkpoint if head is not None else None
         at = head.at if head is not None else now
         archive.move_head(Head(checkpoint, epoch, at, server), generation)
+        reached("claim.head_moved")
     return taken
 
 
@@ -93,6 +96,7 @@ def _may_take(former: Claim, take_over: TakeOver, now: datetime) -> bool:
 def release(archive: Archive, held: Claim, *, now: datetime) -> None:
     """Give the project up, so that another may take it at once; the epoch is kept."""
     _write(archive, held, replace(held, until=now))
+    reached("claim.released")
 
 
 def _read(archive: Archive) -> Claim | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyon.domain.errors import ConflictError
+from anyon.failpoints import reached
 from anyon.storage.folders import Descriptors, Folder, remove_tree, sync_file_system
 from anyon.storage.objects import DamagedError
 from anyon.storage.readings import Reading
@@ -217,11 +218,15 @@ class Restore:
                 staged.append((staging, target))
                 trees.append(_Tree(staging, self._stop, self._restored))
                 plans.append(self._plan(trees[-1], entry))
+                reached("restore.planned")
             self._fill()
+            reached("restore.filled")
             for tree, plan in zip(trees, plans, strict=True):
                 self._complete(tree, plan)
+                reached("restore.synced")
             for staging, target in staged:
                 _settle(staging, target)
+                reached("restore.settled")
         finally:
             for tree in trees:
                 tree.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyon
 from anyon.domain.errors import InvalidInputError, NotFoundError
+from anyon.failpoints import reached
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.exclusions import Rules
 from anyon.storage.knowledge import FolderFacts, Knowledge
@@ -101,6 +102,7 @@ class Save:
             state = self._capture(uploads)
             records = uploads.add(self._wish.records, is_node=True) if self._wish.records else None
             uploads.flush()
+            reached("checkpoint.packs_durable")
         finally:
             uploads.close()
         is_new = self._differs(parent, state, records)
@@ -111,6 +113,7 @@ class Save:
         self._knowledge.replace(
             self._basis_name(checkpoint.id), state.folders, state.contents, uploads.packs
         )
+        reached("checkpoint.known")
         return Saved(
             checkpoint=checkpoint, is_new=is_new, report=self._report, pause_seconds=self._pause
         )
@@ -151,6 +154,7 @@ class Save:
         for _ in range(PRECOPY_ROUNDS):
             before = self._report.read_bytes
             state = self._round(uploads, state, self._read(uploads, state))
+            reached("checkpoint.precopied")
             if self._report.read_bytes - before < PRECOPY_ENOUGH_BYTES:
                 break
         self._report.unstable.clear()
@@ -159,6 +163,7 @@ class Save:
         with self._wish.freeze():
             began = time.monotonic()
             scans = self._read(uploads, state)
+            reached("checkpoint.still")
             self._pause = time.monotonic() - began
         uploads.is_holding = False
         return self._round(uploads, state, scans)
@@ -237,5 +242,7 @@ class Save:
     def _confirm(self, checkpoint: Checkpoint, generation: str) -> None:
         self._stop.check()
         self._archive.add_checkpoint(checkpoint)
+        reached("checkpoint.record_written")
         head = Head(checkpoint.id, self._wish.epoch, checkpoint.at, self._wish.owner)
         self._archive.move_head(head, generation)
+        reached("checkpoint.head_moved")

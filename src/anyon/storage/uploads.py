@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from anyon.domain.errors import AnyonError
+from anyon.failpoints import reached
 from anyon.storage.keys import ProjectKey
 from anyon.storage.objects import (
     ABSENT,
@@ -174,6 +175,7 @@ class Uploads:
             # way, the right bytes replace it (its name says which those are).
             if not self._is_there(object_key, data):
                 self._store.put(object_key, data)
+        reached("checkpoint.pack_put")
         self.packs[number] = pack
 
     def _is_there(self, object_key: str, data: bytes) -> bool:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from anyon import failpoints
 from anyon.clock import SystemClock
 from anyon.config import Settings
 from anyon.db.databases import Database
@@ -26,6 +27,7 @@ async def recover(
 
     No server may run on it (``home_in_use``). A dry run makes nothing, not even the home.
     """
+    failpoints.arm(settings.failpoint)
     settings = settings if source is None else replace(settings, store=source)
     await asyncio.to_thread(_check_place, settings)
     objects = stores.store(settings)

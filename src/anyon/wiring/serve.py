@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from anyon import failpoints
 from anyon.api.servers import Server
 from anyon.config import Settings
 from anyon.domain.errors import UnavailableError
@@ -18,9 +19,10 @@ log = structlog.get_logger(__name__)
 async def serve(settings: Settings) -> None:
     """Serve until TERM or Ctrl-C; containers and their processes go on after it.
 
-    Raises ConflictError (``home_in_use``), UnavailableError (``address_unusable``), or what the
+    Raises ConflictError (``home_in_use``), InvalidInputError (``unknown_failpoint``), UnavailableError (``address_unusable``), or what the
     engine or the database say.
     """
+    failpoints.arm(settings.failpoint)
     configure_logging(settings.log_level, settings.log_format)
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with only_server(settings.home, address=f"{settings.host}:{settings.port}"):
