@@ -1,9 +1,9 @@
 #!/bin/sh
-# The shells whose completion the tests try, from the distribution's packages: shells.sh start|stop|status
+# The shells whose completion the tests try, and jq of the plan's script, from the distribution's packages: shells.sh start|stop|status
 #
 # start installs those that are missing, as root; stop leaves them, they are programs and no service.
 set -eu
-shells="zsh fish"
+shells="zsh fish jq"
 
 missing() { for shell in $shells; do command -v "$shell" >/dev/null || printf '%s ' "$shell"; done; }
 

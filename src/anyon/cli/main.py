@@ -11,6 +11,7 @@ from anyon.cli import (
     gcs,
     images,
     installs,
+    load_tests,
     migrations,
     monitoring,
     projects,
@@ -61,6 +62,7 @@ def options(
 servers.add_to(app)
 recover.add_to(app)
 executions.add_to(app)
+load_tests.add_to(app)
 app.add_typer(projects.app, name="project")
 app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")

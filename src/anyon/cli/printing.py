@@ -4,7 +4,7 @@ import codecs
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,3 +101,23 @@ def progress(words: str, *, quiet: bool = False) -> Iterator[None]:
 
     with Console(stderr=True).status(words):
         yield
+
+
+@contextmanager
+def bars(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what is told (words, done, total): one progress bar for each words, on a terminal only."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _words, _done, _total: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - start-up stays quick without it
+    from rich.progress import Progress, TaskID  # noqa: PLC0415 - as above
+
+    rows: dict[str, TaskID] = {}
+    with Progress(console=Console(stderr=True)) as shown:
+
+        def told(words: str, done: int, total: int) -> None:
+            if words not in rows:
+                rows[words] = shown.add_task(harmless(words), total=total)
+            shown.update(rows[words], completed=done, total=total)
+
+        yield told
