@@ -98,7 +98,7 @@ class Settings:
     )
     store: str = _setting(
         "",
-        "Where checkpoints go: a directory or gs://bucket/prefix; empty is home/store, none keeps none.",
+        "Where checkpoints go: a directory, gs://bucket/prefix or s3://bucket/prefix; empty is home/store, none keeps none.",
     )
     metrics_per_project: bool = _setting(
         True, "Whether /metrics names projects (run times, use); off with very many of them."

@@ -23,7 +23,7 @@ def recover(
         str | None,
         typer.Option(
             "--from",
-            help="The store: a directory or gs://bucket/prefix; default: as set.",
+            help="The store: a directory, gs://bucket/prefix or s3://bucket/prefix; default: as set.",
             show_default=False,
         ),
     ] = None,

@@ -97,7 +97,8 @@ class ObjectStore(Protocol):
     Keys: components joined by ``/``; each 1 to 200 bytes of UTF-8, none ``.`` or ``..``,
     no control characters; 800 bytes in all. Anything else is InvalidKeyError, on every call.
 
-    A generation is an opaque text that is never the same for two writes of one key. After
+    A generation is an opaque text that is never the same for two writes of one key (in S3, for
+    two writes of different values: so what is written under a condition must be unique). After
     ``put`` returns, the value survives the loss of the process and of the machine's power
     (as far as the store's place does), and every later ``get``, ``head`` and ``list``, from
     anywhere, sees it. A ``put`` that fails leaves the former value or the new one whole,

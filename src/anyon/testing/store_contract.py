@@ -50,13 +50,15 @@ class StoreContract:
     """The promises of ``ObjectStore``; a subclass gives the fixture ``store``, empty."""
 
     weaker: ClassVar[frozenset[str]] = frozenset()
-    """What an emulator does not do and the real service does: tests that are left out by name."""
+    """What an emulator (or, said beside it, a service) does not do: tests left out by name."""
     racers: ClassVar[int] = RACERS
 
     @pytest.fixture(autouse=True)
     def _leave_out_what_is_weaker(self, request: pytest.FixtureRequest) -> None:
         if request.function.__name__ in self.weaker:
-            pytest.skip("the emulator is weaker here than the service it stands for")
+            pytest.skip(
+                "the emulator or the service is weaker here; the test's class says which and why"
+            )
 
     def test_what_was_written_is_read(self, store: ObjectStore) -> None:
         """A value is read back whole at once, with the generation that put returned."""
@@ -115,13 +117,21 @@ class StoreContract:
         assert store.get("c").data == b"1"
 
     def test_conditional_replace(self, store: ObjectStore) -> None:
-        """A value is replaced only at the generation asked for; each write has a new one."""
+        """A value is replaced only at the generation asked for; each new value has a new one."""
         first = store.put("c", b"1")
-        second = store.put("c", b"1", if_generation=first)
+        second = store.put("c", b"2", if_generation=first)
         assert second != first
         with pytest.raises(PreconditionFailedError):
             store.put("c", b"3", if_generation=first)
         assert store.get("c").generation == second
+
+    def test_equal_values_have_generations_of_their_own(self, store: ObjectStore) -> None:
+        """Writing the same bytes again is a new generation: who saw the former is told."""
+        first = store.put("c", b"1")
+        second = store.put("c", b"1", if_generation=first)
+        assert second != first
+        with pytest.raises(PreconditionFailedError):
+            store.put("c", b"1", if_generation=first)
 
     def test_conditional_replace_of_nothing(self, store: ObjectStore) -> None:
         """A generation of an object that was deleted is not the current one."""

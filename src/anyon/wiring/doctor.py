@@ -1,16 +1,20 @@
 """What ``anyon doctor`` looks at: what is there, what is missing, and how to get it."""
 
+import asyncio
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from anyon.config import Settings
 from anyon.domain.errors import AnyonError
+from anyon.domain.ids import new_id
 from anyon.engines.engine import Engine
-from anyon.wiring import engines
+from anyon.storage.objects import ABSENT
+from anyon.wiring import engines, stores
 
 _FREE_WANTED = 5 * 2**30
 
@@ -37,6 +41,7 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         await _engine("docker", lambda: engines.docker(settings), settings),
         _af_alg(),
         _mmdebstrap(),
+        await asyncio.to_thread(_store, settings),
         await _chosen(settings),
     ]
 
@@ -101,6 +106,29 @@ async def _chosen(settings: Settings) -> Finding:
     await engine.close()
     detail = f"{engine.name} (setting: {settings.engine})"
     return Finding(name="engine", ok=True, detail=detail, needed=True)
+
+
+def _store(settings: Settings) -> Finding:
+    """Write, read and delete one object; a directory that is not there yet is made by the server."""
+    if settings.store == "none":
+        return Finding(name="store", ok=True, detail="none: nothing is kept of a lost machine")
+    if "://" not in settings.store:
+        place = Path(settings.store).expanduser() if settings.store else settings.home / "store"
+        if not place.is_dir():
+            return Finding(name="store", ok=True, detail=f"{place} (not made yet)")
+    try:
+        objects = stores.driver(settings)
+        key, data = f"doctor/{new_id()}", os.urandom(64)
+        generation = objects.put(key, data, if_generation=ABSENT)
+        is_same = objects.get(key).data == data
+        objects.delete(key, if_generation=generation)
+    except (AnyonError, OSError) as error:
+        message = error.message if isinstance(error, AnyonError) else str(error)
+        hint = error.hint if isinstance(error, AnyonError) else ""
+        return Finding(name="store", ok=False, detail=message, hint=hint, needed=True)
+    hint = "" if is_same else "what is read is not what was written: use another store"
+    detail = f"{settings.store or settings.home / 'store'} takes and gives objects"
+    return Finding(name="store", ok=is_same, detail=detail, hint=hint, needed=True)
 
 
 def _af_alg() -> Finding:

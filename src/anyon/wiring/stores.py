@@ -16,20 +16,29 @@ def store(settings: Settings) -> ObjectStore | None:
     """
     if settings.store == "none":
         return None
-    return RetryingStore(_driver(settings))
+    return RetryingStore(driver(settings))
 
 
-def _driver(settings: Settings) -> ObjectStore:
+def driver(settings: Settings) -> ObjectStore:
+    """Return the bare driver of the store that is set (not ``none``): it fails at once.
+
+    Raises InvalidInputError (``bad_store``) for an address that no driver takes.
+    """
     address = settings.store
     if address.startswith("gs://"):
         from anyon.storage.drivers.gcs import GcsStore  # noqa: PLC0415 - a large library, for buckets only
 
         bucket, _, prefix = address.removeprefix("gs://").partition("/")
         return GcsStore(bucket, prefix=prefix)
+    if address.startswith("s3://"):
+        from anyon.storage.drivers.s3 import S3Store  # noqa: PLC0415 - as above
+
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        return S3Store(bucket, prefix=prefix)
     if "://" in address:
         raise InvalidInputError(
             f"no driver takes the store {address!r}",
             code="bad_store",
-            hint="Set ANYON_STORE to a directory, to gs://bucket/prefix, or to none.",
+            hint="Set ANYON_STORE to a directory, to gs://bucket/prefix or s3://bucket/prefix, or to none.",
         )
     return FilesStore(Path(address).expanduser() if address else settings.home / "store")
