@@ -6,7 +6,7 @@ from datetime import datetime
 
 from anyon.domain.errors import ConflictError, NotFoundError
 from anyon.storage import packs, records
-from anyon.storage.keys import Keys
+from anyon.storage.keys import Keys, ProjectKey
 from anyon.storage.objects import (
     ABSENT,
     ObjectNotFoundError,
@@ -77,6 +77,11 @@ class Archive:
         with ThreadPoolExecutor(_READERS, thread_name_prefix="anyon-record") as pool:
             return list(pool.map(one, checkpoint_ids))
 
+    def is_living(self) -> bool:
+        """Say whether there is a state to restore: a deleted project's head goes first."""
+        head, _ = self.head()
+        return head is not None and head.checkpoint is not None
+
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a new checkpoint; what it needs must be in the store already."""
         data = records.encode(self.keys.current(self.project), "checkpoint", checkpoint)
@@ -87,15 +92,27 @@ class Archive:
         prefix = self.places.checkpoints
         return [(i.key.removeprefix(prefix), i.updated_at) for i in self.store.list(prefix)]
 
+    def family(self, checkpoint: Checkpoint | None) -> str:
+        """Return the project whose key names and seals the chunks of *checkpoint*."""
+        return (checkpoint.family if checkpoint is not None else "") or self.project
+
+    def current_key(self, checkpoint: Checkpoint | None) -> ProjectKey:
+        """Return the key for new chunks of a save that builds on *checkpoint*."""
+        return self.keys.current(self.family(checkpoint))
+
+    def pack_place(self, checkpoint: Checkpoint, pack_id: str) -> str:
+        """Return the object of one of *checkpoint*'s packs, which may lie with another project."""
+        return Places(checkpoint.borrowed.get(pack_id, self.project)).pack(pack_id)
+
     def pack_indexes(
-        self, pack_ids: Iterable[str], check: Callable[[], None] = lambda: None
+        self, checkpoint: Checkpoint, check: Callable[[], None] = lambda: None
     ) -> Iterator[packs.Pack]:
-        """Yield the indexes of packs, several being read at a time, in order."""
+        """Yield the indexes of *checkpoint*'s packs, several being read at a time, in order."""
 
         def one(pack_id: str) -> packs.Pack:
             check()
-            place = self.places.pack(pack_id)
-            return packs.read_index(self.store, place, pack_id, self.keys, self.project)
+            place, family = self.pack_place(checkpoint, pack_id), self.family(checkpoint)
+            return packs.read_index(self.store, place, pack_id, self.keys, family)
 
         with ThreadPoolExecutor(_READERS, thread_name_prefix="anyon-index") as pool:
-            yield from pool.map(one, pack_ids)
+            yield from pool.map(one, checkpoint.packs)

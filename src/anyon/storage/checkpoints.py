@@ -11,7 +11,7 @@ from pathlib import Path
 
 from anyon.clock import Clock
 from anyon.domain.errors import ConflictError
-from anyon.storage import collection, owners
+from anyon.storage import collection, forks, owners
 from anyon.storage.collection import Collected
 from anyon.storage.exclusions import DEFAULTS, parse
 from anyon.storage.histories import History
@@ -20,6 +20,7 @@ from anyon.storage.keys import Keys, PlainKeys
 from anyon.storage.knowledge import Knowledge, KnowledgeDamagedError
 from anyon.storage.objects import ObjectStore
 from anyon.storage.owners import Claim, TakeOver
+from anyon.storage.records import Checkpoint
 from anyon.storage.restores import Progress, Restore, Restored
 from anyon.storage.retention import Retention
 from anyon.storage.saves import Save, Saved, Wish
@@ -135,6 +136,22 @@ class Checkpoints(History):
             return Restore(reading, places, stop, workers=self._workers, progress=progress).run()
 
         with self._reader(project):
+            return await self._run(work)
+
+    async def fork(self, project: str, checkpoint_id: str, into: str, *, rows: bytes) -> Checkpoint:
+        """Make *into* a project that begins with a checkpoint of *project*, in constant time.
+
+        Nothing is copied: both need the same packs from now on, and neither's collection or
+        deletion takes what the other needs. *rows* are the new project's own records. After a
+        failure ``delete`` *into*. NotFoundError ``checkpoint_not_found``.
+        """
+        now = self._clock.now()
+
+        def work(stop: Stop) -> Checkpoint:
+            source, made = self._archive(project), self._archive(into)
+            return forks.fork(source, checkpoint_id, made, rows=rows, now=now, stop=stop)
+
+        async with self._lock(into):
             return await self._run(work)
 
     async def collect(self, project: str, *, epoch: int = 0, grace: timedelta = GRACE) -> Collected:

@@ -3,6 +3,7 @@
 In the order opposite to writing, so that a crash leaves at worst more garbage. One
 collector at a time, under a lease. A save that runs meanwhile is safe without any lock: it
 builds only on packs of the head it read, which is kept, and on packs younger than *grace*.
+What forks need is kept too, and a fork gives back what it has let go: see ``forks``.
 """
 
 import json
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 
 from anyon.domain.errors import ConflictError
 from anyon.failpoints import reached
+from anyon.storage import forks
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.objects import ABSENT, DamagedError, ObjectNotFoundError, PreconditionFailedError
 from anyon.storage.records import Checkpoint
@@ -29,6 +31,7 @@ class Collected:
     checkpoints: int
     packs: int
     bytes: int
+    """The size of the packs that were the project's own."""
 
 
 class CollectionBusyError(ConflictError):
@@ -58,7 +61,14 @@ def collect(
             stop.check()
             archive.store.delete(archive.places.checkpoint(checkpoint))
             reached("collection.checkpoint_deleted")
-        collected = _swept(archive, live, now - grace, len(dropped), stop)
+        # Only now: who begins a fork looks for its checkpoint after it has noted its loans.
+        live |= forks.lent(archive, now=now, grace=grace)
+        needed: dict[str, str] = {}
+        for checkpoint in wanted:
+            needed |= found[checkpoint][0].borrowed
+        given_back = forks.repay(archive, needed, stop)
+        reached("collection.repaid")
+        collected = _swept(archive, live, now - grace, len(dropped), given_back, stop)
         reached("collection.swept")
         return collected
     finally:
@@ -66,16 +76,34 @@ def collect(
 
 
 def forget(archive: Archive, stop: Stop) -> int:
-    """Remove everything of the project from the store; return how many objects."""
+    """Remove everything of the project but what forks need; return how many objects. Repeatable.
+
+    What it borrowed is given back; what is left for forks goes with the last of them.
+    """
     # The head goes first: what is half deleted must not look restorable.
     archive.store.delete(archive.places.head)
     reached("forget.head_deleted")
     infos = list(archive.store.list(f"{archive.project}/"))
+    lasting = {archive.places.borrows, archive.places.loans}
+    # Then the checkpoints, so that no fork begins from one any more; only now the loans are true.
+    infos.sort(key=lambda info: not info.key.startswith(archive.places.checkpoints))
+    lent: frozenset[str] | None = None
+    removed = 0
     for info in infos:
         stop.check()
-        archive.store.delete(info.key)
-        reached("forget.object_deleted")
-    return len(infos)
+        if info.key.startswith(archive.places.packs):
+            lent = forks.loans_of(archive).packs if lent is None else lent
+            if info.key.rpartition("/")[2] in lent:
+                continue
+        if info.key not in lasting:
+            archive.store.delete(info.key)
+            removed += 1
+            reached("forget.object_deleted")
+    forks.repay(archive, {}, stop)
+    archive.store.delete(archive.places.borrows)
+    if not forks.loans_of(archive).forks:
+        archive.store.delete(archive.places.loans)
+    return removed
 
 
 def _read_all(archive: Archive, epoch: int, stop: Stop) -> tuple[str | None, _Found]:
@@ -117,9 +145,9 @@ def _wanted(
 
 
 def _swept(
-    archive: Archive, live: set[str], before: datetime, dropped: int, stop: Stop
+    archive: Archive, live: set[str], before: datetime, dropped: int, packs: int, stop: Stop
 ) -> Collected:
-    packs = size = 0
+    size = 0
     for info in list(archive.store.list(archive.places.packs)):
         if info.key.rpartition("/")[2] in live or info.updated_at > before:
             continue

@@ -38,7 +38,7 @@ class Reading:
         self.places: dict[bytes, tuple[str, int]] = {}
         """Each chunk's pack and the number of its frame there."""
         try:
-            for pack in archive.pack_indexes(checkpoint.packs, check):
+            for pack in archive.pack_indexes(checkpoint, check):
                 self.packs[pack.id] = pack
                 for number, frame in enumerate(pack.frames):
                     for chunk, _ in frame.chunks:
@@ -72,7 +72,7 @@ class Reading:
 
     def stored(self, pack_id: str, offset: int, length: int) -> bytes:
         """Return a part of a pack as it is in the store."""
-        place = self._archive.places.pack(pack_id)
+        place = self._archive.pack_place(self.checkpoint, pack_id)
         try:
             data = self._archive.store.get(place, start=offset, length=length).data
         except ObjectNotFoundError:
@@ -84,7 +84,8 @@ class Reading:
     def open(self, pack_id: str, frame: Frame, stored: bytes) -> dict[bytes, bytes]:
         """Return the chunks of a frame whose stored bytes are at hand."""
         key_id = self.packs[pack_id].key_id
-        return open_frame(self._archive.keys.named(self._archive.project, key_id), frame, stored)
+        family = self._archive.family(self.checkpoint)
+        return open_frame(self._archive.keys.named(family, key_id), frame, stored)
 
     def root(self, name: str) -> Entry:
         """Return the directory entry that stands for a root, or raise NotFoundError."""

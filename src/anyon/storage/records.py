@@ -18,6 +18,8 @@ from anyon.storage.keys import Keys, ProjectKey
 from anyon.storage.objects import DamagedError
 
 FORMAT = 1
+FORKED = 2
+"""The format of checkpoints that need packs of another project; others are still written as 1."""
 _PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,3}")
 
 
@@ -45,6 +47,16 @@ class Places:
     def collection(self) -> str:
         """The key of the lease under which garbage is collected."""
         return f"{self.project}/collection"
+
+    @property
+    def loans(self) -> str:
+        """The key of the object that says which packs forks of this project need."""
+        return f"{self.project}/loans"
+
+    @property
+    def borrows(self) -> str:
+        """The key of the object that says which projects this one, a fork, has packs of."""
+        return f"{self.project}/borrows"
 
     @property
     def checkpoints(self) -> str:
@@ -97,6 +109,10 @@ class Checkpoint:
     tool: str = ""
     unreadable: int = 0
     """Files and directories that could not be read: with any, the state is not whole."""
+    family: str = ""
+    """Of a fork: the project whose key names and seals its chunks; empty is its own."""
+    borrowed: dict[str, str] = field(default_factory=dict)
+    """Of a fork: the packs that lie with another project, and with which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +134,14 @@ def new_checkpoint_id(at: datetime) -> str:
     return str(uuid.UUID(int=value))
 
 
-def encode(key: ProjectKey, kind: str, record: Checkpoint | Head) -> bytes:
-    """Return the object that holds *record*."""
+def encode(key: ProjectKey, kind: str, record: Any) -> bytes:
+    """Return the object that holds *record*, one of this room's record classes."""
     body = {"format": FORMAT, "kind": kind, **asdict(record)}
+    if body.get("family") or body.get("borrowed"):
+        body["format"] = FORKED
+    else:
+        body.pop("family", None)
+        body.pop("borrowed", None)
     text = json.dumps(body, separators=(",", ":"), sort_keys=True, default=_plain).encode()
     first = json.dumps({"key": key.id.hex(), "signature": key.signature(text)}).encode()
     return first + b"\n" + text + b"\n"
@@ -128,9 +149,9 @@ def encode(key: ProjectKey, kind: str, record: Checkpoint | Head) -> bytes:
 
 def decode_checkpoint(data: bytes, keys: Keys, project: str) -> Checkpoint:
     """Return the checkpoint in *data*, or raise DamagedError."""
-    body = _decoded(data, keys, project, "checkpoint")
+    body = decoded(data, keys, project, "checkpoint")
     try:
-        return Checkpoint(
+        found = Checkpoint(
             **{
                 **body,
                 "at": datetime.fromisoformat(body["at"]),
@@ -139,18 +160,24 @@ def decode_checkpoint(data: bytes, keys: Keys, project: str) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"a checkpoint of {project} is not of its form: {error}") from error
+    tenant = project.rpartition("/")[0]
+    for place in {found.family or project, *found.borrowed.values()}:
+        if Places(place).project.rpartition("/")[0] != tenant:
+            raise DamagedError(f"a checkpoint of {project} names packs of another tenant")
+    return found
 
 
 def decode_head(data: bytes, keys: Keys, project: str) -> Head:
     """Return the head in *data*, or raise DamagedError."""
-    body = _decoded(data, keys, project, "head")
+    body = decoded(data, keys, project, "head")
     try:
         return Head(**{**body, "at": datetime.fromisoformat(body["at"])})
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"the head of {project} is not of its form: {error}") from error
 
 
-def _decoded(data: bytes, keys: Keys, project: str, kind: str) -> dict[str, Any]:
+def decoded(data: bytes, keys: Keys, project: str, kind: str) -> dict[str, Any]:
+    """Return the signed body of a record of *kind* of *project*, or raise DamagedError."""
     try:
         first, text, rest = data.split(b"\n")
         envelope = json.loads(first)
@@ -161,7 +188,7 @@ def _decoded(data: bytes, keys: Keys, project: str, kind: str) -> dict[str, Any]
         raise DamagedError(f"the {kind} of {project} cannot be read: {error}") from error
     if not signed or body.pop("kind", None) != kind:
         raise DamagedError(f"the {kind} of {project} is not what was written for it")
-    if body.pop("format", None) != FORMAT:
+    if body.pop("format", None) not in {FORMAT, FORKED}:
         raise DamagedError(
             f"the {kind} of {project} is of a format this version does not know",
             hint="Update Anyon.",

@@ -73,7 +73,7 @@ class Save:
         self._knowledge = knowledge
         self._wish = wish
         self._stop = stop
-        self._key = archive.keys.current(archive.project)
+        self._key = archive.current_key(None)
         self._report = Report()
         self._pause = 0.0
         self._worn: frozenset[int] = frozenset()
@@ -139,8 +139,9 @@ class Save:
             self._knowledge.forget()
             return None
         parent = self._archive.checkpoint(head.checkpoint)
+        self._key = self._archive.current_key(parent)
         if self._knowledge.basis != self._basis_name(parent.id):
-            indexes = self._archive.pack_indexes(parent.packs, self._stop.check)
+            indexes = self._archive.pack_indexes(parent, self._stop.check)
             # Chunks under another key have other names: they are of no use.
             self._knowledge.forget(pack for pack in indexes if pack.key_id == self._key.id)
         return parent
@@ -218,6 +219,8 @@ class Save:
             numbers.add(uploads.pack_of(records))
         new = {number: (pack.id, pack.size_bytes) for number, pack in uploads.packs.items()}
         places = [new.get(n) or self._knowledge.pack(n) for n in sorted(numbers)]
+        own = {pack_id for pack_id, _ in new.values()}
+        lent = parent.borrowed if parent is not None else {}
         at = self._wish.at
         if parent is not None:
             # A clock that went back must not make the newest look older.
@@ -237,6 +240,8 @@ class Save:
             records=records.hex() if records is not None else None,
             unreadable=state.closed_folders + sum(f.unreadable for f in state.folders.values()),
             tool=f"anyon {anyon.__version__}",
+            family=parent.family if parent is not None else "",
+            borrowed={p: lent[p] for p, _ in places if p in lent and p not in own},
         )
 
     def _confirm(self, checkpoint: Checkpoint, generation: str) -> None:

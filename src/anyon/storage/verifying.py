@@ -61,7 +61,8 @@ def _walk(reading: Reading, seen: Verified, stop: Stop) -> None:
 
 
 def _read_pack(archive: Archive, reading: Reading, pack_id: str) -> None:
-    data = archive.store.get(archive.places.pack(pack_id)).data
-    pack = packs.parse(data, pack_id, archive.keys, archive.project)
+    checkpoint = reading.checkpoint
+    data = archive.store.get(archive.pack_place(checkpoint, pack_id)).data
+    pack = packs.parse(data, pack_id, archive.keys, archive.family(checkpoint))
     for frame in pack.frames:
         reading.open(pack_id, frame, data[frame.offset : frame.offset + frame.stored_bytes])
