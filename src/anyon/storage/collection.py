@@ -8,7 +8,7 @@ What forks need is kept too, and a fork gives back what it has let go: see ``for
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from anyon.domain.errors import ConflictError
@@ -67,10 +67,9 @@ def collect(
         for checkpoint in wanted:
             needed |= found[checkpoint][0].borrowed
         given_back = forks.repay(archive, needed, stop)
-        reached("collection.repaid")
-        collected = _swept(archive, live, now - grace, len(dropped), given_back, stop)
+        collected = _swept(archive, live, now - grace, len(dropped), stop)
         reached("collection.swept")
-        return collected
+        return replace(collected, packs=collected.packs + given_back)
     finally:
         archive.store.delete(archive.places.collection, if_generation=generation)
 
@@ -145,9 +144,9 @@ def _wanted(
 
 
 def _swept(
-    archive: Archive, live: set[str], before: datetime, dropped: int, packs: int, stop: Stop
+    archive: Archive, live: set[str], before: datetime, dropped: int, stop: Stop
 ) -> Collected:
-    size = 0
+    packs = size = 0
     for info in list(archive.store.list(archive.places.packs)):
         if info.key.rpartition("/")[2] in live or info.updated_at > before:
             continue

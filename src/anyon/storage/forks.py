@@ -99,9 +99,7 @@ def _first(
     source: Archive, origin: Checkpoint, into: Archive, rows: bytes, now: datetime
 ) -> Checkpoint:
     key = source.current_key(origin)
-    uploads = Uploads(
-        into.store, into.places, key, known=lambda _: None, first_number=0, workers=1
-    )
+    uploads = Uploads(into.store, into.places, key, known=lambda _: None, first_number=0, workers=1)
     try:
         chunk = uploads.add(rows, is_node=True)
         uploads.flush()
@@ -143,7 +141,7 @@ def lent(lender: Archive, *, now: datetime, grace: timedelta) -> frozenset[str]:
         is_old = now - datetime.fromisoformat(loan.at) > grace
         if not is_old or beside(lender, place).is_living():
             continue
-        _change(lender, lambda forks, gone=place: {k: v for k, v in forks.items() if k != gone})
+        _keep_only(lender, place, frozenset())
         if beside(lender, place).is_living():
             # It got its head at this very moment, and saw its loan: nothing has gone yet.
             _lend(lender, place, loan)

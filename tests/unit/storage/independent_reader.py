@@ -24,9 +24,14 @@ class Bucket:
     def __init__(self, objects: dict[str, bytes], project: str) -> None:
         self.objects = objects
         self.project = project
+        self.keep_family(project)
+        material = b"anyon\0" + project.encode()
+        self.signing = blake3(material, derive_key_context="anyon checkpoint 1 record").digest()
+
+    def keep_family(self, project: str) -> None:
+        """Take the key of the project whose chunks these are."""
         material = b"anyon\0" + project.encode()
         self.hashing = blake3(material, derive_key_context="anyon checkpoint 1 chunk").digest()
-        self.signing = blake3(material, derive_key_context="anyon checkpoint 1 record").digest()
 
     def record(self, key: str) -> dict[str, Any]:
         """Return a signed record."""
@@ -34,12 +39,12 @@ class Bucket:
         assert end == b""
         assert json.loads(envelope)["signature"] == blake3(body, key=self.signing).hexdigest()
         found: dict[str, Any] = json.loads(body)
-        assert found["format"] == 1
+        assert found["format"] in {1, 2}
         return found
 
-    def chunks_of(self, pack: str) -> dict[str, bytes]:
-        """Return all chunks of a pack."""
-        data = self.objects[f"{self.project}/packs/{pack[:2]}/{pack}"]
+    def chunks_of(self, pack: str, place: str) -> dict[str, bytes]:
+        """Return all chunks of a pack that lies with the project *place*."""
+        data = self.objects[f"{place}/packs/{pack[:2]}/{pack}"]
         assert blake3(data).hexdigest() == pack
         assert data[:8] == b"ANYONPK1"
         length, magic = struct.unpack("<I8s", data[-12:])
@@ -62,8 +67,9 @@ def extract(objects: dict[str, bytes], project: str, tree: str, target: Path) ->
     bucket = Bucket(objects, project)
     checkpoint = bucket.record("checkpoints/" + bucket.record("head")["checkpoint"])
     chunks: dict[str, bytes] = {}
+    bucket.keep_family(checkpoint.get("family") or project)
     for pack in checkpoint["packs"]:
-        chunks |= bucket.chunks_of(pack)
+        chunks |= bucket.chunks_of(pack, checkpoint.get("borrowed", {}).get(pack, project))
     root = checkpoint["roots"][tree]
     _directory(chunks, {"node": root["node"], **root["attributes"]}, os.fsencode(target), {})
 

@@ -48,6 +48,22 @@ async def test_an_independent_reader_gets_everything_back(tmp_path: Path) -> Non
     assert not any(line.startswith(("from anyon", "import anyon")) for line in lines)
 
 
+async def test_an_independent_reader_reads_a_fork_whose_source_is_gone(tmp_path: Path) -> None:
+    """The page tells the second format too: packs of another project, under that project's key."""
+    make_hostile(tmp_path / "tree")
+    store = MemoryStore()
+    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=SystemClock())
+    saved = await checkpoints.save(PROJECT, {"workspace": tmp_path / "tree"})
+    await checkpoints.fork(PROJECT, saved.checkpoint.id, "user/fork", rows=b"rows")
+    await checkpoints.delete(PROJECT)
+    (tmp_path / "tree/exact").write_bytes(b"changed")
+    await checkpoints.save("user/fork", {"workspace": tmp_path / "tree"})
+    await checkpoints.close()
+    objects = {info.key: store.get(info.key).data for info in store.list("")}
+    independent_reader.extract(objects, "user/fork", "workspace", tmp_path / "back")
+    assert describe(tmp_path / "back") == describe(tmp_path / "tree")
+
+
 NAMES = st.sampled_from(
     [b"a", b"b", b"c.lock", b"\xff", b"x y", b"HEAD", b"objects", b"refs", b".git"]
 )
