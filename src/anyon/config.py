@@ -100,6 +100,13 @@ class Settings:
         "",
         "Where checkpoints go: a directory, gs://bucket/prefix or s3://bucket/prefix; empty is home/store, none keeps none.",
     )
+    encryption: str = _setting(
+        "auto",
+        "Whether what goes into the store is encrypted: on, off, or auto (on for gs:// and s3://).",
+    )
+    key_file: str = _setting(
+        "", "The file of the keys for that; empty is home/keys.json, made at the first start."
+    )
     metrics_per_project: bool = _setting(
         True, "Whether /metrics names projects (run times, use); off with very many of them."
     )
@@ -109,6 +116,16 @@ class Settings:
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether what goes into the store is encrypted."""
+        return self.encryption == "on" or (self.encryption == "auto" and "://" in self.store)
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the key file is, or is to be."""
+        return Path(self.key_file).expanduser() if self.key_file else self.home / "keys.json"
 
     @property
     def is_loopback(self) -> bool:
@@ -220,6 +237,7 @@ def _scaled(raw: object, units: Mapping[str, float], plain: str) -> float:
 def _checked(settings: Settings) -> Settings:
     choices = {
         "engine": {"auto", "bubblewrap", "docker", "memory"},
+        "encryption": {"auto", "on", "off"},
         "log_level": {"debug", "info", "warning", "error"},
         "log_format": {"console", "json"},
     }

@@ -11,6 +11,7 @@ from anyon.cli import (
     gcs,
     images,
     installs,
+    keys,
     load_tests,
     migrations,
     monitoring,
@@ -70,6 +71,7 @@ app.add_typer(gcs.app, name="gcs")
 app.add_typer(installs.app, name="install")
 app.add_typer(migrations.app, name="migrate")
 app.add_typer(checkpoints.app, name="checkpoint")
+app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")
 app.add_typer(drill.app, name="drill")

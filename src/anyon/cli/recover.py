@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,12 @@ def recover(
             show_default=False,
         ),
     ] = None,
+    key_file: Annotated[
+        str | None,
+        typer.Option(
+            help="The key file of an encrypted store; default: as set.", show_default=False
+        ),
+    ] = None,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     is_forced: Annotated[
         bool,
@@ -42,12 +49,21 @@ def recover(
     For an empty home, with no server running on it. What is here already is left as it is.
     """
     settings = settings_or_exit(as_json)
+    key_file = str(Path(key_file).absolute()) if key_file is not None else None
     from anyon.domain.errors import AnyonError  # noqa: PLC0415 - other commands start without it
     from anyon.wiring.recover import recover as run  # noqa: PLC0415 - the drivers hang on it
 
     try:
         with progress("Reading the store …", quiet=as_json):
-            found = asyncio.run(run(settings, source=source, is_dry=is_dry, is_forced=is_forced))
+            found = asyncio.run(
+                run(
+                    settings,
+                    source=source,
+                    key_file=key_file,
+                    is_dry=is_dry,
+                    is_forced=is_forced,
+                )
+            )
     except AnyonError as error:
         show_error(error.code, error.message, error.hint, as_json=as_json, status=error.status)
         raise typer.Exit(exit_code(error.status)) from None
@@ -57,6 +73,10 @@ def recover(
         show_table(["project", "outcome", "saved at", "age", "tasks", "note"], map(_row, found))
         if source is not None and source != settings.store and not is_dry:
             say(f"Start the server with ANYON_STORE={source}, so that it finds the files.")
+        if key_file is not None and key_file != str(settings.keys_path) and not is_dry:
+            say(
+                f"Copy {key_file} to {settings.keys_path}, or start it with ANYON_KEY_FILE={key_file}."
+            )
     if any(one.outcome == "failed" for one in found):
         raise typer.Exit(ExitCode.ERROR)
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from blake3 import blake3
 
-from anyon.domain.errors import InvalidInputError, MissingError
+from anyon.domain.errors import InvalidInputError, MissingError, NotAllowedError
 from anyon.storage.objects import DamagedError
 
 KEY_ID_BYTES = 8
@@ -98,21 +99,34 @@ class FileKeys:
     Checkpoints of the time before encryption stay readable too.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, seals: bool = True) -> None:
+        """Read the secrets of *file*; with *seals* False they open what is old, and seal nothing."""
+        self._seals = seals
         try:
             secrets = [bytes.fromhex(text) for text in json.loads(file.read_text())["keys"]]
         except FileNotFoundError:
-            raise MissingError(f"the key file {file} is not there", code="key_missing") from None
+            raise key_file_missing(file) from None
+        except OSError as error:
+            raise NotAllowedError(
+                f"the key file {file} cannot be read: {error.strerror}",
+                code="key_unreadable",
+                hint="It must belong to the user who runs the server.",
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInputError(f"the key file {file} is not of its form: {error}") from error
+            raise _malformed(file, str(error)) from error
         if not secrets or any(len(secret) != 32 for secret in secrets):
-            raise InvalidInputError(f"the key file {file} must hold keys of 64 hex digits")
+            raise _malformed(file, "it must hold keys of 64 hex digits")
         self._secrets = {blake3(secret).digest()[:KEY_ID_BYTES]: secret for secret in secrets}
         self._newest = list(self._secrets)[-1]
 
+    @property
+    def ids(self) -> Sequence[bytes]:
+        """The ids of all keys, newest last."""
+        return tuple(self._secrets)
+
     def current(self, project: str) -> ProjectKey:
         """See ``Keys.current``."""
-        return self.named(project, self._newest)
+        return self.named(project, self._newest if self._seals else PLAIN)
 
     def named(self, project: str, key_id: bytes) -> ProjectKey:
         """See ``Keys.named``."""
@@ -125,6 +139,23 @@ class FileKeys:
                 hint="Put the secret that was used at the time back into the file.",
             )
         return _derived(project, key_id, self._secrets[key_id], seal=True)
+
+
+def key_file_missing(file: Path) -> MissingError:
+    """Return the error for a key file that should be there."""
+    return MissingError(
+        f"the key file {file} is not there",
+        code="key_missing",
+        hint="Put your copy of it there, or say where it is: ANYON_KEY_FILE, or recover's --key-file.",
+    )
+
+
+def _malformed(file: Path, why: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"the key file {file} is not of its form: {why}",
+        code="key_file_malformed",
+        hint='It is {"keys": ["<64 hex digits>", …]}, newest last; put your copy of it there.',
+    )
 
 
 def _derived(project: str, key_id: bytes, secret: bytes, *, seal: bool) -> ProjectKey:

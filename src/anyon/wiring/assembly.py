@@ -31,7 +31,7 @@ from anyon.services.observations import Observations
 from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
-from anyon.wiring import engines, stores
+from anyon.wiring import engines, keys, stores
 
 _PURGE_INTERVAL = timedelta(hours=1)
 _LAG_INTERVAL = timedelta(seconds=1)
@@ -98,6 +98,7 @@ def _checkpoints(settings: Settings, clock: Clock) -> Checkpoints | None:
         objects,
         cache=settings.home / "checkpoints",
         clock=clock,
+        keys=keys.keys(settings, objects),
         server=server_id(settings.home),
     )
 

@@ -13,6 +13,8 @@ from anyon.config import Settings
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import new_id
 from anyon.engines.engine import Engine
+from anyon.storage import keyfiles
+from anyon.storage.keys import FileKeys
 from anyon.storage.objects import ABSENT
 from anyon.wiring import engines, stores
 
@@ -42,6 +44,7 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         _af_alg(),
         _mmdebstrap(),
         await asyncio.to_thread(_store, settings),
+        await asyncio.to_thread(_keys, settings),
         await _chosen(settings),
     ]
 
@@ -129,6 +132,21 @@ def _store(settings: Settings) -> Finding:
     hint = "" if is_same else "what is read is not what was written: use another store"
     detail = f"{settings.store or settings.home / 'store'} takes and gives objects"
     return Finding(name="store", ok=is_same, detail=detail, hint=hint, needed=True)
+
+
+def _keys(settings: Settings) -> Finding:
+    if not settings.is_encrypted or settings.store == "none":
+        return Finding(name="keys", ok=True, detail="the store is not encrypted")
+    file = settings.keys_path
+    if not file.exists() and not settings.key_file:
+        return Finding(name="keys", ok=True, detail=f"{file} (made at the first start)")
+    try:
+        newest = FileKeys(file).ids[-1]
+        is_private = keyfiles.is_private(file)
+    except AnyonError as error:
+        return Finding(name="keys", ok=False, detail=error.message, hint=error.hint, needed=True)
+    hint = "" if is_private else f"others can read it: chmod 600 {file}"
+    return Finding(name="keys", ok=is_private, detail=f"{file}, newest {newest.hex()}", hint=hint)
 
 
 def _af_alg() -> Finding:

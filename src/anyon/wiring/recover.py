@@ -14,14 +14,19 @@ from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.services.homes import Homes, server_id
 from anyon.services.recoveries import Recovered, Recoveries
 from anyon.storage.checkpoints import Checkpoints
-from anyon.wiring import stores
+from anyon.wiring import keys, stores
 from anyon.wiring.pidfile import only_server
 
 __all__ = ["Recovered", "recover"]
 
 
 async def recover(
-    settings: Settings, *, source: str | None, is_dry: bool, is_forced: bool
+    settings: Settings,
+    *,
+    source: str | None,
+    key_file: str | None = None,
+    is_dry: bool,
+    is_forced: bool,
 ) -> Sequence[Recovered]:
     """Take up what the store *source* (None: as set) has into the home that is set.
 
@@ -29,12 +34,14 @@ async def recover(
     """
     failpoints.arm(settings.failpoint)
     settings = settings if source is None else replace(settings, store=source)
+    settings = settings if key_file is None else replace(settings, key_file=key_file)
     await asyncio.to_thread(_check_place, settings)
     objects = stores.store(settings)
     if objects is None:
         raise InvalidInputError("no store is set", code="bad_store", hint="Give --from STORE.")
     if not is_dry:
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found_keys = await asyncio.to_thread(keys.opening_keys, settings, objects)
     clock = SystemClock()
     path = settings.home / "anyon.db"
     database = None
@@ -44,6 +51,7 @@ async def recover(
         objects,
         cache=settings.home / "checkpoints",
         clock=clock,
+        keys=found_keys,
         server="" if is_dry else await asyncio.to_thread(server_id, settings.home),
     )
     recoveries = Recoveries(
