@@ -29,14 +29,14 @@ class Store:
     """A real store that a test can take away."""
 
     def __init__(self) -> None:
-        self._store = MemoryStore()
+        self.inner = MemoryStore()
         self.is_away = False
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the store does, or refuse as one that does not answer."""
         if self.is_away:
             raise StoreUnavailableError("the store does not answer")
-        return getattr(self._store, name)
+        return getattr(self.inner, name)
 
 
 @dataclass
