@@ -17,6 +17,7 @@ class Step(StrEnum):
     STOP = "stop"
     SAVE = "save"
     ARCHIVE = "archive"
+    RESTORE = "restore"
     DELETE = "delete"
     FAIL = "fail"
 
@@ -80,14 +81,21 @@ _ASLEEP = frozenset(
 )
 
 
+_UNFINISHED = {Phase.RESTORING: Decision(step=Step.RESTORE, reason="restoring_interrupted")}
+
+
 def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) -> Decision | None:
-    """Return the one act that brings *project* nearer its goal, or None when it is there."""
+    """Return the one act that brings *project* nearer its goal, or None when it is there.
+
+    Who acts on it holds the project's lock: a restore that is recorded then is nobody's any more.
+    """
     if project.goal is Goal.DELETED:
         return Decision(step=Step.DELETE, reason="deleted_by_user") if facts.exists else None
     deadline = DEADLINES.get(facts.phase)
     if deadline is not None:
         late = now - project.phase_since > deadline
-        return Decision(step=Step.FAIL, reason=f"{facts.phase}_deadline") if late else None
+        failed = Decision(step=Step.FAIL, reason=f"{facts.phase}_deadline")
+        return failed if late else _UNFINISHED.get(facts.phase)
     if facts.leases:  # something is running or watched: never touch it
         return Decision(step=Step.WAKE, reason="lease") if facts.phase in _ASLEEP else None
     if facts.phase is Phase.STOPPED_UNSAVED:

@@ -131,7 +131,7 @@ class Services:
             case Phase.ERROR if project.state_reason == "creating_deadline":
                 await self.projects.undo(project)
             case Phase.DELETING:
-                await self.projects.erase(project)
+                await self.projects.erase_or_later(project)
             case _ if project.deleted_at is None:
                 await self.runs.recover(project.id)
             case _:

@@ -8,13 +8,14 @@ from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import events as event_rows
+from anyon.db import processes as process_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
-from anyon.domain.ids import ProjectId
-from anyon.domain.states import Phase
+from anyon.domain.ids import ProjectId, UserId
+from anyon.domain.states import ExitReason, Phase, ProcessStatus
 from anyon.failpoints import reached
 from anyon.services.archives import Archives
 from anyon.services.feed import Change, Feed, Kind
@@ -89,3 +90,25 @@ def _revive(connection: Connection, project: Project, now: datetime) -> bool:
         return False
     event_rows.add(connection, project.id, "project.undeleted", now, reason="asked", detail="")
     return True
+
+
+def bury(
+    connection: Connection, user: UserId, project_id: ProjectId, now: datetime
+) -> Project | None:
+    """Make a living project a tombstone, its processes killed ones; None where there is no such."""
+    buried = project_rows.bury(connection, user, project_id, now)
+    if buried is None:
+        return None
+    for process in process_rows.open_ones(connection, project=project_id):
+        process_rows.ended(
+            connection,
+            process.id,
+            status=ProcessStatus.KILLED,
+            code=None,
+            reason=ExitReason.KILLED_BY_USER,
+            at=now,
+            now=now,
+        )
+        process_rows.close(connection, process.id, now)
+    event_rows.add(connection, project_id, "project.deleted", now, reason="deleted_by_user")
+    return buried

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import events as event_rows
-from anyon.db import processes as process_rows
 from anyon.db import projects as project_rows
 from anyon.db import users as user_rows
 from anyon.db.databases import Database
@@ -21,12 +20,13 @@ from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, InvalidInputError, NotFoundError
 from anyon.domain.ids import LOCAL_USER, ProjectId, UserId, new_id
-from anyon.domain.states import ExitReason, Phase, ProcessStatus
+from anyon.domain.states import Phase
 from anyon.failpoints import reached
 from anyon.git.names import check_clone_url, copy_patterns
 from anyon.git.repository import Branch, Repositories
 from anyon.services.archives import Archives
 from anyon.services.containers import Containers
+from anyon.services.deletions import bury
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
 from anyon.services.imports import Imports
@@ -209,18 +209,18 @@ class Projects:
             reached("create.confirmed")
         except Exception as error:
             log.warning("project.creation_failed", project=project.id, error=repr(error))
-            await self._undo_or_bury(project)
+            await self._undo_orbury(project)
             raise
         log.info("project.created", project=project.id)
         return await self._db.read(_found, project.user_id, project.id)
 
-    async def _undo_or_bury(self, project: Project) -> None:
+    async def _undo_orbury(self, project: Project) -> None:
         """Take back a creation; where that fails for now, hide it and try until it is done."""
         try:
             await self.undo(project)
         except AnyonError as error:
             log.warning("project.undo_failed", project=project.id, error=str(error))
-            await self._db.write(_bury, project.user_id, project.id, self._clock.now())
+            await self._db.write(bury, project.user_id, project.id, self._clock.now())
             self._erase_in_background(project)
 
     async def undo(self, project: Project) -> None:
@@ -286,15 +286,19 @@ class Projects:
                 hint="Wait until it is there, then delete it.",
             )
         await self._leases.claim(project_id)
-        buried = await self._db.write(_bury, actor.user_id, project_id, self._clock.now())
+        buried = await self._db.write(bury, actor.user_id, project_id, self._clock.now())
         if buried is None:
             raise _unknown()
         reached("delete.tombstoned")
         self._publish(project_id)
+        await self.erase_or_later(buried)
+
+    async def erase_or_later(self, project: Project) -> None:
+        """Erase the project; what fails is raised, and tried again in the background."""
         try:
-            await self._supervisor.finish(self.erase(buried), name=f"deletion of {project_id}")
+            await self._supervisor.finish(self.erase(project), name=f"deletion of {project.id}")
         except AnyonError:
-            self._erase_in_background(buried)
+            self._erase_in_background(project)
             raise
 
     async def erase(self, project: Project) -> None:
@@ -375,24 +379,3 @@ def _found(connection: Connection, user: UserId, project_id: ProjectId) -> Proje
     if project is None:
         raise _unknown()
     return project
-
-
-def _bury(
-    connection: Connection, user: UserId, project_id: ProjectId, now: datetime
-) -> Project | None:
-    buried = project_rows.bury(connection, user, project_id, now)
-    if buried is None:
-        return None
-    for process in process_rows.open_ones(connection, project=project_id):
-        process_rows.ended(
-            connection,
-            process.id,
-            status=ProcessStatus.KILLED,
-            code=None,
-            reason=ExitReason.KILLED_BY_USER,
-            at=now,
-            now=now,
-        )
-        process_rows.close(connection, process.id, now)
-    event_rows.add(connection, project_id, "project.deleted", now, reason="deleted_by_user")
-    return buried

@@ -69,7 +69,12 @@ class Steps:
         self._grace = grace
 
     async def take(self, project_id: ProjectId) -> Decision | None:
-        """Bring one project's record to what is seen and carry out its next step, if there is one."""
+        """Bring one project's record to what is seen and carry out its next step, if there is one.
+
+        One that somebody has in hand (it may be hours, for a restore) is left to the next look.
+        """
+        if self._containers.lock(project_id).locked():
+            return None
         async with self._containers.lock(project_id):
             project = await self._db.read(project_rows.find, project_id)
             if project is None or project.deleted_at is not None or is_lost(project):
@@ -145,6 +150,9 @@ class Steps:
                 await self._save_stopped(project)
             case Step.ARCHIVE if self._archives is not None:
                 await self._archive(project, self._archives, decision.reason)
+            case Step.RESTORE if self._archives is not None:
+                await self._archives.bring_back(project, self._archives.wanted(project))
+                await self._containers.record(project.id, Phase.STOPPED, reason=decision.reason)
             case Step.FAIL:
                 await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
             case _:

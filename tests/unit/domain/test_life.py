@@ -74,6 +74,8 @@ MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
         (Phase.STOPPING, 6 * MINUTE, Step.FAIL),
         (Phase.CREATING, 14 * MINUTE, None),
         (Phase.CREATING, 16 * MINUTE, Step.FAIL),
+        (Phase.RESTORING, 119 * MINUTE, Step.RESTORE),
+        (Phase.RESTORING, 121 * MINUTE, Step.FAIL),
     ],
 )
 def test_steps_down(phase: Phase, idle: timedelta, step: Step | None) -> None:
