@@ -9,6 +9,7 @@ from anyon.storage import packs, records
 from anyon.storage.keys import Keys, ProjectKey
 from anyon.storage.objects import (
     ABSENT,
+    DamagedError,
     ObjectNotFoundError,
     ObjectStore,
     PreconditionFailedError,
@@ -105,14 +106,26 @@ class Archive:
         return Places(checkpoint.borrowed.get(pack_id, self.project)).pack(pack_id)
 
     def pack_indexes(
-        self, checkpoint: Checkpoint, check: Callable[[], None] = lambda: None
+        self,
+        checkpoint: Checkpoint,
+        check: Callable[[], None] = lambda: None,
+        lost: dict[str, str] | None = None,
     ) -> Iterator[packs.Pack]:
-        """Yield the indexes of *checkpoint*'s packs, several being read at a time, in order."""
+        """Yield the indexes of *checkpoint*'s packs, several being read at a time, in order.
 
-        def one(pack_id: str) -> packs.Pack:
+        With *lost*, packs that are not there or damaged are noted in it, with why, and left out.
+        """
+
+        def one(pack_id: str) -> packs.Pack | None:
             check()
             place, family = self.pack_place(checkpoint, pack_id), self.family(checkpoint)
-            return packs.read_index(self.store, place, pack_id, self.keys, family)
+            try:
+                return packs.read_index(self.store, place, pack_id, self.keys, family)
+            except (DamagedError, ObjectNotFoundError) as error:
+                if lost is None:
+                    raise
+                lost[pack_id] = error.message
+                return None
 
         with ThreadPoolExecutor(_READERS, thread_name_prefix="anyon-index") as pool:
-            yield from pool.map(one, checkpoint.packs)
+            yield from (pack for pack in pool.map(one, checkpoint.packs) if pack is not None)

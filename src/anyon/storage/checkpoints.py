@@ -97,7 +97,7 @@ class Checkpoints(History):
         )
 
         def work(stop: Stop) -> Saved:
-            archive = self._archive(project)
+            archive = self.archive(project)
             try:
                 with closing(self._knowledge(project)) as knowledge:
                     return Save(archive, knowledge, wish, stop).run()
@@ -107,7 +107,7 @@ class Checkpoints(History):
                 return Save(archive, knowledge, wish, stop).run()
 
         async with self._lock(project):
-            return await self._run(work)
+            return await self._jobs.run(work)
 
     async def restore(
         self,
@@ -135,8 +135,38 @@ class Checkpoints(History):
                 places[target] = entry
             return Restore(reading, places, stop, workers=self._workers, progress=progress).run()
 
-        with self._reader(project):
-            return await self._run(work)
+        with self.reader(project):
+            return await self._jobs.run(work)
+
+    async def restore_entry(
+        self,
+        project: str,
+        checkpoint_id: str,
+        path: bytes,
+        target: Path,
+        *,
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Bring one file, link or directory back, as ``<target>/<its name>``; *target* is a new directory.
+
+        *path* begins with a tree, and names something in it. NotFoundError ``path_not_found``.
+        """
+        above, _, name = path.rpartition(b"/")
+
+        def work(stop: Stop) -> Restored:
+            reading = self._reading(project, checkpoint_id, stop)
+            reading.find(path)
+            return Restore(
+                reading,
+                {target: reading.find(above)},
+                stop,
+                workers=self._workers,
+                progress=progress,
+                only={target: name},
+            ).run()
+
+        with self.reader(project):
+            return await self._jobs.run(work)
 
     async def fork(self, project: str, checkpoint_id: str, into: str, *, rows: bytes) -> Checkpoint:
         """Make *into* a project that begins with a checkpoint of *project*, in constant time.
@@ -148,11 +178,11 @@ class Checkpoints(History):
         now = self._clock.now()
 
         def work(stop: Stop) -> Checkpoint:
-            source, made = self._archive(project), self._archive(into)
+            source, made = self.archive(project), self.archive(into)
             return forks.fork(source, checkpoint_id, made, rows=rows, now=now, stop=stop)
 
         async with self._lock(into):
-            return await self._run(work)
+            return await self._jobs.run(work)
 
     async def collect(self, project: str, *, epoch: int = 0, grace: timedelta = GRACE) -> Collected:
         """Drop what the retention lets go; not while this server saves or reads the project."""
@@ -160,9 +190,9 @@ class Checkpoints(History):
             if self._readers[project]:
                 raise ConflictError(f"{project} is being read", code="project_being_read")
             now = self._clock.now()
-            return await self._run(
+            return await self._jobs.run(
                 lambda stop: collection.collect(
-                    self._archive(project),
+                    self.archive(project),
                     self._retention,
                     now=now,
                     grace=grace,
@@ -182,23 +212,23 @@ class Checkpoints(History):
         now = self._clock.now()
 
         def work(_: Stop) -> Claim:
-            archive = self._archive(project)
+            archive = self.archive(project)
             return owners.claim(archive, self._server, now=now, length=length, take_over=take_over)
 
         async with self._lock(project):
-            return await self._run(work)
+            return await self._jobs.run(work)
 
     async def release(self, project: str, held: Claim) -> None:
         """Give the project up, so that another server may take it at once."""
         now = self._clock.now()
         async with self._lock(project):
-            await self._run(lambda _: owners.release(self._archive(project), held, now=now))
+            await self._jobs.run(lambda _: owners.release(self.archive(project), held, now=now))
 
     async def delete(self, project: str) -> int:
         """Remove everything of the project from the store; return how many objects."""
         async with self._lock(project):
             self._forget(project)
-            return await self._run(lambda stop: collection.forget(self._archive(project), stop))
+            return await self._jobs.run(lambda stop: collection.forget(self.archive(project), stop))
 
     def _knowledge(self, project: str) -> Knowledge:
         return Knowledge(self._cache / f"{project.replace('/', '--')}.db")

@@ -1,20 +1,44 @@
 """The past of projects as the store holds it: listed, read and compared, never changed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
 
 from anyon.domain.errors import ConflictError, NotFoundError
-from anyon.storage import verifying
+from anyon.storage import forks, verifying
 from anyon.storage.archives import Archive
 from anyon.storage.jobs import Jobs
 from anyon.storage.keys import Keys
 from anyon.storage.objects import ObjectStore
 from anyon.storage.readings import Difference, Reading, differences
 from anyon.storage.records import Checkpoint
+from anyon.storage.restores import Progress
 from anyon.storage.trees import Entry
 from anyon.storage.uploads import Stop
-from anyon.storage.verifying import Verified
+from anyon.storage.verifying import Checks, Verified
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a project takes in the store.
+
+    ``lent_bytes`` of ``stored_bytes`` are needed by forks, ``borrowed_bytes`` lie with other
+    projects; ``size_bytes`` is the size of the files of the latest checkpoint.
+    """
+
+    checkpoints: int
+    oldest_at: datetime | None
+    latest_at: datetime | None
+    packs: int
+    stored_bytes: int
+    lent_bytes: int
+    borrowed_bytes: int
+    size_bytes: int
 
 
 class History:
@@ -28,36 +52,35 @@ class History:
         self._store = store
         self._keys = keys
         self._jobs = jobs
-        self._run = jobs.run
         self._readers: Counter[str] = Counter()
 
     async def latest(self, project: str) -> Checkpoint | None:
         """Return the last confirmed checkpoint, or None if there is none."""
 
         def work(_: Stop) -> Checkpoint | None:
-            archive = self._archive(project)
+            archive = self.archive(project)
             head, _generation = archive.head()
             if head is None or head.checkpoint is None:
                 return None
             return archive.checkpoint(head.checkpoint)
 
-        return await self._run(work)
+        return await self._jobs.run(work)
 
     async def get(self, project: str, checkpoint_id: str) -> Checkpoint:
         """Return one checkpoint, or raise NotFoundError."""
-        return await self._run(lambda _: self._archive(project).checkpoint(checkpoint_id))
+        return await self._jobs.run(lambda _: self.archive(project).checkpoint(checkpoint_id))
 
     async def list(self, project: str, *, limit: int = 100) -> list[Checkpoint]:
         """Return the newest confirmed checkpoints, newest first."""
 
         def work(stop: Stop) -> list[Checkpoint]:
-            archive = self._archive(project)
+            archive = self.archive(project)
             head, _ = archive.head()
             newest = (head.checkpoint or "") if head is not None else ""
             ids = [c for c, _ in archive.checkpoint_ids() if c <= newest]  # later: unconfirmed
             return archive.checkpoints(ids[::-1][:limit], stop.check)
 
-        return await self._run(work)
+        return await self._jobs.run(work)
 
     async def projects(self) -> Sequence[str]:
         """Return the places of all projects in the store, in order.
@@ -74,7 +97,7 @@ class History:
                     found.append(place)
             return found
 
-        return await self._run(work)
+        return await self._jobs.run(work)
 
     async def records(self, project: str, checkpoint_id: str | None = None) -> bytes:
         """Return what ``save`` was given as *records* with a checkpoint (None: the latest)."""
@@ -84,8 +107,8 @@ class History:
             chunk = reading.checkpoint.records
             return b"" if chunk is None else reading.chunk(bytes.fromhex(chunk))
 
-        with self._reader(project):
-            return await self._run(work)
+        with self.reader(project):
+            return await self._jobs.run(work)
 
     async def entries(self, project: str, checkpoint_id: str | None, path: str) -> Sequence[Entry]:
         """Return what the directory *path* (``workspace/src``) holds in a checkpoint."""
@@ -97,8 +120,8 @@ class History:
                 raise ConflictError(f"{path} is not a directory", code="not_a_directory")
             return reading.entries(entry)
 
-        with self._reader(project):
-            return await self._run(work)
+        with self.reader(project):
+            return await self._jobs.run(work)
 
     async def read(
         self, project: str, checkpoint_id: str | None, path: str, *, limit_bytes: int
@@ -118,8 +141,8 @@ class History:
                     break
             return bytes(found)
 
-        with self._reader(project):
-            return await self._run(work)
+        with self.reader(project):
+            return await self._jobs.run(work)
 
     async def diff(self, project: str, before_id: str, after_id: str) -> Sequence[Difference]:
         """Return the paths that differ between two checkpoints, in order."""
@@ -128,23 +151,84 @@ class History:
             before = self._reading(project, before_id, stop)
             return list(differences(before, self._reading(project, after_id, stop)))
 
-        with self._reader(project):
-            return await self._run(work)
+        with self.reader(project):
+            return await self._jobs.run(work)
 
     async def verify(
-        self, project: str, checkpoint_id: str | None = None, *, read_data: bool = False
+        self,
+        project: str,
+        checkpoint_id: str | None = None,
+        *,
+        read_data: bool = False,
+        checks: Checks | None = None,
+        progress: Progress | None = None,
     ) -> Verified:
-        """Check one checkpoint (None: the latest), its structure or every byte of it."""
+        """Check one checkpoint (None: the latest), its structure or every byte of it.
+
+        What is damaged is named, with the newest earlier checkpoint that has it whole. *checks*
+        spares packs that were read for another checkpoint.
+        """
 
         def work(stop: Stop) -> Verified:
-            archive = self._archive(project)
-            checkpoint = self._chosen(archive, checkpoint_id)
-            return verifying.verify(archive, checkpoint, read_data=read_data, stop=stop)
+            archive = self.archive(project)
+            return verifying.verify(
+                archive,
+                self._chosen(archive, checkpoint_id),
+                read_data=read_data,
+                stop=stop,
+                checks=checks,
+                progress=progress,
+            )
 
-        with self._reader(project):
-            return await self._run(work)
+        with self.reader(project):
+            return await self._jobs.run(work)
 
-    def _archive(self, project: str) -> Archive:
+    async def whole_before(self, project: str, checkpoint_id: str) -> Checkpoint | None:
+        """Return the newest earlier checkpoint of which every byte is right, or None."""
+
+        def work(stop: Stop) -> Checkpoint | None:
+            archive = self.archive(project)
+            return verifying.whole_before(archive, archive.checkpoint(checkpoint_id), stop)
+
+        with self.reader(project):
+            return await self._jobs.run(work)
+
+    async def usage(self, project: str) -> Usage:
+        """Return what the project takes in the store; its packs are listed for it."""
+
+        def work(stop: Stop) -> Usage:
+            archive = self.archive(project)
+            head, _ = archive.head()
+            ids = archive.checkpoint_ids()
+            lent = forks.loans_of(archive).packs
+            sizes = {}
+            for info in self._store.list(archive.places.packs):
+                stop.check()
+                sizes[info.key.rpartition("/")[2]] = info.size_bytes
+            latest = None if head is None else head.checkpoint
+            record = None if latest is None else archive.checkpoint(latest)
+            packs = {} if record is None else record.packs
+            borrowed = {} if record is None else record.borrowed
+            return Usage(
+                checkpoints=len(ids),
+                oldest_at=ids[0][1] if ids else None,
+                latest_at=None if record is None else record.at,
+                packs=len(sizes),
+                stored_bytes=sum(sizes.values()),
+                lent_bytes=sum(size for pack, size in sizes.items() if pack in lent),
+                borrowed_bytes=sum(packs[pack] for pack in borrowed),
+                size_bytes=0 if record is None else record.size_bytes,
+            )
+
+        with self.reader(project):
+            return await self._jobs.run(work)
+
+    async def run(self, work: Callable[[Stop], T]) -> T:
+        """Do a piece of blocking work of the caller's in this room's threads."""
+        return await self._jobs.run(work)
+
+    def archive(self, project: str) -> Archive:
+        """Return a project's objects, for work in this room's threads."""
         return Archive(self._store, self._keys, project)
 
     def _chosen(self, archive: Archive, checkpoint_id: str | None) -> Checkpoint:
@@ -158,11 +242,12 @@ class History:
         return archive.checkpoint(checkpoint_id)
 
     def _reading(self, project: str, checkpoint_id: str | None, stop: Stop) -> Reading:
-        archive = self._archive(project)
+        archive = self.archive(project)
         return Reading(archive, self._chosen(archive, checkpoint_id), stop.check)
 
     @contextmanager
-    def _reader(self, project: str) -> Iterator[None]:
+    def reader(self, project: str) -> Iterator[None]:
+        """Keep this server from collecting the project inside the block."""
         self._readers[project] += 1
         try:
             yield

@@ -28,8 +28,14 @@ class Reading:
     """One checkpoint, open for reading; may be used by several threads."""
 
     def __init__(
-        self, archive: Archive, checkpoint: Checkpoint, check: Callable[[], None] = lambda: None
+        self,
+        archive: Archive,
+        checkpoint: Checkpoint,
+        check: Callable[[], None] = lambda: None,
+        *,
+        lost: dict[str, str] | None = None,
     ) -> None:
+        """Read the indexes; with *lost*, packs that cannot be read are noted there with why."""
         self.checkpoint = checkpoint
         self._archive = archive
         self._frames: OrderedDict[tuple[str, int], dict[bytes, bytes]] = OrderedDict()
@@ -38,7 +44,7 @@ class Reading:
         self.places: dict[bytes, tuple[str, int]] = {}
         """Each chunk's pack and the number of its frame there."""
         try:
-            for pack in archive.pack_indexes(checkpoint, check):
+            for pack in archive.pack_indexes(checkpoint, check, lost):
                 self.packs[pack.id] = pack
                 for number, frame in enumerate(pack.frames):
                     for chunk, _ in frame.chunks:
@@ -114,15 +120,24 @@ class Reading:
             entry = match[0]
         return entry
 
-    def content(self, file: Entry) -> Iterator[bytes]:
-        """Yield a file's bytes, holes as zeros, at most a MiB at a time."""
-        at = 0
-        for offset, chunk in file.chunks:
+    def content(self, file: Entry, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield a file's bytes from *start* to before *end*, holes as zeros, at most a MiB at a time.
+
+        Only the chunks that hold some of them are read.
+        """
+        end = file.size if end is None else min(end, file.size)
+        at = start
+        nexts = [*(offset for offset, _ in file.chunks[1:]), file.size]
+        for (offset, chunk), following in zip(file.chunks, nexts, strict=False):
+            if following <= at or offset >= end:
+                continue
             yield from _zeros(offset - at)
-            data = self.chunk(chunk)
-            yield data
-            at = offset + len(data)
-        yield from _zeros(file.size - at)
+            at = max(at, offset)
+            data = self.chunk(chunk)[at - offset : end - offset]
+            if data:
+                yield data
+            at += len(data)
+        yield from _zeros(end - at)
 
     def walk(self, entry: Entry, path: bytes) -> Iterator[tuple[bytes, Entry]]:
         """Yield *entry* and all below it, directories before what they hold."""

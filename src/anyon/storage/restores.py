@@ -194,8 +194,11 @@ class Restore:
         *,
         workers: int = 3,
         progress: Progress | None = None,
+        only: Mapping[Path, bytes] | None = None,
     ) -> None:
+        """Prepare; *only* names the one entry of a target's directory that is to be brought back."""
         self._reading = reading
+        self._only = only or {}
         self._targets = targets
         self._stop = stop
         self._workers = workers
@@ -217,7 +220,7 @@ class Restore:
                 staging = _staging(target)
                 staged.append((staging, target))
                 trees.append(_Tree(staging, self._stop, self._restored))
-                plans.append(self._plan(trees[-1], entry))
+                plans.append(self._plan(trees[-1], entry, self._only.get(target)))
                 reached("restore.planned")
             self._fill()
             reached("restore.filled")
@@ -234,7 +237,7 @@ class Restore:
                 remove_tree(staging)
         return self._restored
 
-    def _plan(self, tree: _Tree, top: Entry) -> "_Plan":
+    def _plan(self, tree: _Tree, top: Entry, only: bytes | None) -> "_Plan":
         """Make the directories and note which chunk goes where."""
         plan = _Plan(top)
         waiting: list[tuple[Folder, Entry]] = [(tree.top, top)]
@@ -243,6 +246,8 @@ class Restore:
             folder, directory = waiting.pop()
             plan.folders.append((folder, directory))
             for entry in self._reading.entries(directory):
+                if only is not None and folder is tree.top and entry.name != only:
+                    continue
                 if entry.kind == "directory":
                     waiting.append((tree.add_folder(folder, entry.name), entry))
                 elif entry.kind == "file":
