@@ -33,6 +33,7 @@ _STEPS = (
     ("save", "unsaved"),
     ("wake", "lease"),
 )
+_LOOKS = ("journal", "scan")
 _REPAIRS = ("changed_outside", "stopped_outside", "container_lost", "stop_interrupted")
 _IDLE_STEPS = (
     (timedelta(minutes=5), "under_5m"),
@@ -246,6 +247,11 @@ class Metrics:
             "How long running projects were held still for a save",
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
         )
+        self._looks = self._counter(
+            "anyon_checkpoint_looks_total",
+            "Saves of projects held still, by how it was found what had changed",
+            "look",
+        )
         self._restores = self._histogram(
             "anyon_restore_duration_seconds", "How long restores took", buckets=_LONG_BUCKETS
         )
@@ -263,6 +269,8 @@ class Metrics:
             "How late the event loop came round",
             buckets=_LAG_BUCKETS,
         )
+        for look in _LOOKS:
+            self._looks.labels(look)
         for reason in _SAVES:
             self._saves.labels(reason)
             self._save_failures.labels(reason)
@@ -341,10 +349,11 @@ class Metrics:
         """Count a save that failed."""
         self._save_failures.labels(reason).inc()
 
-    def paused(self, seconds: float) -> None:
+    def paused(self, seconds: float, look: str) -> None:
         """Count how long a running project was held still for a save; 0 is no pause."""
         if seconds:
             self._pauses.observe(seconds)
+            self._looks.labels(look).inc()
 
     def restored(self, seconds: float) -> None:
         """Count a restore."""

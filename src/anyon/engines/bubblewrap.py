@@ -141,6 +141,15 @@ class BubblewrapEngine:
 
         return await self._alone(project, act)
 
+    def host_pids(self, project: ProjectId) -> Sequence[int] | None:
+        """See ``ShowsProcesses.host_pids``."""
+        record = self._records.read(project)
+        if record is None or record.first is None:
+            return None
+        if record.group is not None:
+            return translated(record.group.pids)
+        return [item.pid for item in sandbox_processes.members(record.first)]
+
     async def thaw(self, project: ProjectId) -> ContainerInfo:
         """Undo ``freeze``."""
 

@@ -62,6 +62,16 @@ def parse_flat(text: str) -> Mapping[str, int]:
     return found
 
 
+def member_pids(group: Path) -> Sequence[int] | None:
+    """Return the processes in a control group and in those below it; None if one is not visible here."""
+    pids = [
+        int(line)
+        for file in (group / "cgroup.procs", *group.glob("*/**/cgroup.procs"))
+        for line in file.read_text().splitlines()
+    ]
+    return None if 0 in pids else pids
+
+
 def limit_files(limits: Limits, version: int) -> Sequence[tuple[str, str, str, bool]]:
     """Return what to write for *limits*: controller, file, text, and whether it may be missing."""
     found: list[tuple[str, str, str, bool]] = []
@@ -124,6 +134,10 @@ class Group:
     def thaw(self) -> None:
         """Let every member run again."""
         self._set_frozen(False)
+
+    def pids(self) -> Sequence[int] | None:
+        """Return its members' pids; None if one is not visible here."""
+        return member_pids(self.directories["freezer"])
 
     @property
     def frozen(self) -> bool:

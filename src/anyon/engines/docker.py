@@ -177,6 +177,10 @@ class DockerEngine:
         )
         return await self._present(project)
 
+    def host_pids(self, project: ProjectId) -> Sequence[int] | None:
+        """See ``ShowsProcesses.host_pids``."""
+        return self._frozen_fast[project][1].pids() if project in self._frozen_fast else None
+
     async def thaw(self, project: ProjectId) -> ContainerInfo:
         """Thaw it, however it was frozen."""
         fast = self._frozen_fast.pop(project, None)

@@ -6,8 +6,11 @@ wherever the engine is local and its cgroups can be written, under version 1 and
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from anyon.engines.cgroups import member_pids
 
 PROC = Path("/proc")
 _POLL = 0.001
@@ -52,6 +55,13 @@ class Cgroup:
     async def thaw_if_frozen(self) -> bool:
         """Thaw it if it is frozen, as was left; False says that something else happened to it."""
         return self.is_frozen() and await self.thaw()
+
+    def pids(self) -> Sequence[int] | None:
+        """Return the pids of all that is in it; None if that cannot be told from here."""
+        try:
+            return member_pids(self.freezer)
+        except OSError:
+            return None
 
     def oom_kills(self) -> int:
         """Return how many processes were killed for want of memory since the container's start."""

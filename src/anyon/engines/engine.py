@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from anyon.domain.ids import ProjectId
 
@@ -241,4 +241,16 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; containers go on."""
+        ...
+
+
+@runtime_checkable
+class ShowsProcesses(Protocol):
+    """What an engine on this machine may offer besides."""
+
+    def host_pids(self, project: ProjectId) -> Sequence[int] | None:
+        """Return all processes of a frozen container as this machine numbers them; None if unknown.
+
+        Blocks shortly; to be called from a worker thread.
+        """
         ...

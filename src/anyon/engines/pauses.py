@@ -6,9 +6,12 @@ gets no CPU, and no stop, start or thaw comes between.
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -21,6 +24,7 @@ from anyon.engines.engine import (
     ContainerState,
     Engine,
     Health,
+    ShowsProcesses,
     Stats,
     Stream,
 )
@@ -36,6 +40,15 @@ class PauseFailedError(UnavailableError):
     """A container could not be held still, or not for as long as it took; it runs on."""
 
     default_code = "pause_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A container that is held; ``since`` is by ``time.monotonic``, from before it was asked for."""
+
+    since: float
+    pids: Callable[[], Sequence[int] | None]
+    """All its processes as this machine numbers them, or None; blocks shortly."""
 
 
 class _Gate:
@@ -95,7 +108,7 @@ class PausingEngine:
         return self._gates.setdefault(project, _Gate())
 
     @asynccontextmanager
-    async def pause(self, project: ProjectId) -> AsyncIterator[None]:
+    async def pause(self, project: ProjectId) -> AsyncIterator[Still]:
         """Let nothing of the project run inside the block; a container that does not run is left so.
 
         PauseFailedError if it cannot be held, or, at the block's end, if it was let go before it.
@@ -103,13 +116,15 @@ class PausingEngine:
         gate = self._gate(project)
         await gate.shut()
         watch: asyncio.Task[None] | None = None
+        since = time.monotonic()
         try:
             info = await self._engine.inspect(project)
             if info is not None and info.state is ContainerState.RUNNING:
                 gate.is_still, gate.was_cut = True, False
                 watch = asyncio.create_task(self._let_go(project, gate), name=f"pause {project}")
+                since = time.monotonic()
                 await self._freeze(project)
-            yield
+            yield Still(since, partial(self._pids, project, info))
             if watch is not None and gate.was_cut:
                 raise PauseFailedError("the pause took too long", code="pause_too_long")
         finally:
@@ -121,6 +136,13 @@ class PausingEngine:
             finally:
                 gate.is_still = False
                 await asyncio.shield(gate.open())
+
+    def _pids(self, project: ProjectId, info: ContainerInfo | None) -> Sequence[int] | None:
+        if info is None or info.state is ContainerState.STOPPED:
+            return ()
+        if isinstance(self._engine, ShowsProcesses):
+            return self._engine.host_pids(project)
+        return None
 
     async def _let_go(self, project: ProjectId, gate: _Gate) -> None:
         await asyncio.sleep(self._longest.total_seconds())

@@ -28,6 +28,7 @@ from anyon.storage.folders import remove_tree
 from anyon.storage.owners import Claim, OwnedElsewhereError, TakeOver
 from anyon.storage.records import Checkpoint
 from anyon.storage.saves import Saved
+from anyon.storage.stillness import Stillness
 from anyon.storage.verifying import Verified
 from anyon.telemetry import Metrics
 
@@ -37,7 +38,7 @@ log = structlog.get_logger(__name__)
 CLAIM_LENGTH = timedelta(minutes=10)
 """How long a server that saves nothing more keeps its projects from being taken over unasked."""
 OWNED_ELSEWHERE = "owned_elsewhere"
-Pause = Callable[[ProjectId], AbstractAsyncContextManager[object]]
+Pause = Callable[[ProjectId], AbstractAsyncContextManager[Stillness | None]]
 
 
 def place(project: Project) -> str:
@@ -156,7 +157,7 @@ class Archives:
             # Each file is whole then, but not all of one instant: better than no checkpoint.
             log.warning("project.saved_unfrozen", project=project.id, code=error.code)
             return await save()
-        self._metrics.paused(saved.pause_seconds)
+        self._metrics.paused(saved.pause_seconds, saved.look)
         return saved
 
     async def keep(self, project: Project) -> None:

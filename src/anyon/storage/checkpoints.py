@@ -16,6 +16,7 @@ from anyon.storage.collection import Collected
 from anyon.storage.exclusions import DEFAULTS, parse
 from anyon.storage.histories import History
 from anyon.storage.jobs import Bridged, Jobs
+from anyon.storage.journals import Journal
 from anyon.storage.keys import Keys, PlainKeys
 from anyon.storage.knowledge import Knowledge, KnowledgeDamagedError
 from anyon.storage.objects import ObjectStore
@@ -24,10 +25,11 @@ from anyon.storage.records import Checkpoint
 from anyon.storage.restores import Progress, Restore, Restored
 from anyon.storage.retention import Retention
 from anyon.storage.saves import Save, Saved, Wish
+from anyon.storage.stillness import Stillness
 from anyon.storage.uploads import Stop
 
-Freeze = Callable[[], AbstractAsyncContextManager[object]]
-"""Makes a context in which nothing of the project runs."""
+Freeze = Callable[[], AbstractAsyncContextManager[Stillness | None]]
+"""Makes a context in which nothing of the project runs; None where no more is known of that."""
 GRACE = timedelta(hours=24)
 
 
@@ -51,6 +53,7 @@ class Checkpoints(History):
         server: str = "",
         workers: int = 3,
         jobs: int = 4,
+        journal: Callable[[], Journal] = Journal,
     ) -> None:
         super().__init__(store, keys=keys if keys is not None else PlainKeys(), jobs=Jobs(jobs))
         self._cache = cache
@@ -59,6 +62,7 @@ class Checkpoints(History):
         self._retention = retention if retention is not None else Retention()
         self._server = server
         self._workers = workers
+        self._journal = journal
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def close(self) -> None:
@@ -94,6 +98,7 @@ class Checkpoints(History):
             freeze=(lambda: Bridged(freeze(), loop)) if freeze is not None else None,
             rules=self._rules,
             workers=self._workers,
+            journal=self._journal,
         )
 
         def work(stop: Stop) -> Saved:

@@ -11,6 +11,8 @@ from anyon.storage.trees import attributes_text, bytes_text, name_text
 from anyon.storage.uploads import Uploads
 
 _TRIES = 3
+_PATIENT_BYTES = 1 << 30
+"""A file from this size on is read once, even if it changes meanwhile."""
 _XATTRS = ("user.", "trusted.overlay.", "security.capability", "system.posix_acl_")
 
 
@@ -75,7 +77,7 @@ def _file(directory: int, name: bytes, uploads: Uploads) -> Captured:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             raise FileNotFoundError(errno.ENOENT, "replaced", name)
-        for _ in range(_TRIES):
+        for _ in range(_TRIES if before.st_size < _PATIENT_BYTES else 1):
             text, chunks = _content(fd, before, uploads)
             extra = xattrs(fd)
             after = os.fstat(fd)

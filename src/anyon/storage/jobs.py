@@ -5,11 +5,12 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from anyon.storage.uploads import Stop
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Jobs:
@@ -43,19 +44,19 @@ class Jobs:
             raise
 
 
-class Bridged:
+class Bridged(Generic[T]):
     """An async context, entered and left from a worker thread."""
 
     def __init__(
         self,
-        context: AbstractAsyncContextManager[object],
+        context: AbstractAsyncContextManager[T],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._context = context
         self._loop = loop
 
-    def __enter__(self) -> None:
-        self._wait(self._context.__aenter__())
+    def __enter__(self) -> T:
+        return self._wait(self._context.__aenter__())
 
     def __exit__(
         self,
@@ -65,5 +66,5 @@ class Bridged:
     ) -> None:
         self._wait(self._context.__aexit__(kind, error, trace))
 
-    def _wait(self, step: Coroutine[Any, Any, object]) -> None:
-        asyncio.run_coroutine_threadsafe(step, self._loop).result()
+    def _wait(self, step: Coroutine[Any, Any, U]) -> U:
+        return asyncio.run_coroutine_threadsafe(step, self._loop).result()

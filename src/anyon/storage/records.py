@@ -113,6 +113,11 @@ class Checkpoint:
     """Of a fork: the project whose key names and seals its chunks; empty is its own."""
     borrowed: dict[str, str] = field(default_factory=dict)
     """Of a fork: the packs that lie with another project, and with which."""
+    unstable: int = 0
+    """Files that were written while they were read; 0 wherever everything stood still for it."""
+    look: str = ""
+    """How it was found what changed, while everything stood still: by a ``journal`` of the kernel
+    or by a ``scan`` of everything; empty if nothing was held still."""
 
 
 @dataclass(frozen=True, slots=True)

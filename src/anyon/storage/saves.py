@@ -6,8 +6,8 @@ refers to, which garbage collection finds.
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,15 +17,23 @@ from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.failpoints import reached
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.exclusions import Rules
+from anyon.storage.holders import Held, held_by
+from anyon.storage.journals import Journal
 from anyon.storage.knowledge import FolderFacts, Knowledge
 from anyon.storage.records import Checkpoint, Head, Root, new_checkpoint_id
-from anyon.storage.scans import Report, Scan
+from anyon.storage.scans import Scan
+from anyon.storage.stillness import Stillness
 from anyon.storage.uploads import SMALL_PACK_BYTES, Stop, Uploads
+from anyon.storage.visits import Report
 
 PRECOPY_ROUNDS = 3
 MAX_SMALL_PACKS = 64
 """Beyond it, what lies in small packs is written anew into few: many small saves made them."""
 PRECOPY_ENOUGH_BYTES = 16 << 20
+JOURNALLED = frozenset({"workspace", "home"})
+"""The trees that a container has as they are. Through an overlay, as ``system`` is written, the
+kernel tells nobody what happens in its upper layer."""
+Freezing = Callable[[], AbstractContextManager[Stillness | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +46,11 @@ class Wish:
     epoch: int = 0
     owner: str = ""
     records: bytes = b""
-    freeze: Callable[[], AbstractContextManager[object]] | None = None
+    freeze: Freezing | None = None
     rules: Mapping[str, Rules] = field(default_factory=dict)
     workers: int = 3
+    journalled: frozenset[str] = JOURNALLED
+    journal: Callable[[], Journal] = Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,8 @@ class Saved:
     report: Report
     pause_seconds: float
     """How long the project was frozen; 0 if it was not."""
+    look: str = ""
+    """How this save found what had changed; see ``Checkpoint.look``."""
 
 
 @dataclass(slots=True)
@@ -76,6 +88,7 @@ class Save:
         self._key = archive.current_key(None)
         self._report = Report()
         self._pause = 0.0
+        self._look = ""
         self._worn: frozenset[int] = frozenset()
 
     def run(self) -> Saved:
@@ -115,7 +128,11 @@ class Save:
         )
         reached("checkpoint.known")
         return Saved(
-            checkpoint=checkpoint, is_new=is_new, report=self._report, pause_seconds=self._pause
+            checkpoint=checkpoint,
+            is_new=is_new,
+            report=self._report,
+            pause_seconds=self._pause,
+            look=self._look,
         )
 
     def _pack_of(self, chunk: bytes) -> int | None:
@@ -149,61 +166,85 @@ class Save:
     def _capture(self, uploads: Uploads) -> _State:
         # A directory with a part in a worn pack is read anew, as if it had changed.
         known = {k: f for k, f in self._knowledge.folders.items() if not f.packs & self._worn}
-        state = _State(known, {})
-        if self._wish.freeze is None:
-            return self._round(uploads, state, self._read(uploads, state))
+        with ExitStack() as stack:
+            scans = [self._scan(name, uploads, known, stack) for name in sorted(self._wish.trees)]
+            for scan in scans:
+                scan.read()
+            if self._wish.freeze is not None:
+                self._settle(scans, uploads, self._wish.freeze)
+        return self._state(scans, uploads)
+
+    def _scan(
+        self, name: str, uploads: Uploads, known: Mapping[bytes, FolderFacts], stack: ExitStack
+    ) -> Scan:
+        journal = None
+        if self._wish.freeze is not None and name in self._wish.journalled:
+            journal = stack.enter_context(closing(self._wish.journal()))
+        return Scan(
+            name,
+            bytes(self._wish.trees[name]),
+            rules=self._wish.rules.get(name),
+            known=known,
+            kept=self._kept,
+            uploads=uploads,
+            stop=self._stop,
+            report=self._report,
+            journal=journal,
+        )
+
+    def _kept(self, key: bytes) -> bytes | None:
+        data = self._knowledge.contents(key)
+        facts = self._knowledge.folders.get(key)
+        if data is None or facts is None or not facts.packs & self._worn:
+            return data
+        # Of a directory that is written anew, what is large and lies well is not read again.
+        rows = {
+            name: row
+            for name, row in json.loads(data).items()
+            if row[3] > SMALL_PACK_BYTES and all(self._lies_well(chunk) for chunk in row[2])
+        }
+        return json.dumps(rows).encode()
+
+    def _lies_well(self, chunk: str) -> bool:
+        return self._pack_of(bytes.fromhex(chunk)) is not None
+
+    def _settle(self, scans: Sequence[Scan], uploads: Uploads, freeze: Freezing) -> None:
+        """Copy what changed meanwhile until that is little, and the rest while nothing runs."""
         for _ in range(PRECOPY_ROUNDS):
             before = self._report.read_bytes
-            state = self._round(uploads, state, self._read(uploads, state))
+            knew = [scan.catch_up(Held()) for scan in scans if scan.is_followed]
             reached("checkpoint.precopied")
-            if self._report.read_bytes - before < PRECOPY_ENOUGH_BYTES:
+            if all(knew) and self._report.read_bytes - before < PRECOPY_ENOUGH_BYTES:
                 break
         self._report.unstable.clear()
         self._report.skipped.clear()
         uploads.is_holding = True
-        with self._wish.freeze():
-            began = time.monotonic()
-            scans = self._read(uploads, state)
+        with freeze() as still:
+            began = time.monotonic() if still is None else still.since
+            pids = None if still is None else still.pids()
+            held = None if pids is None else held_by(pids)
+            knew = [scan.catch_up(held) for scan in scans]
             reached("checkpoint.still")
-            self._pause = time.monotonic() - began
+        self._pause = time.monotonic() - began
         uploads.is_holding = False
-        return self._round(uploads, state, scans)
+        self._look = "journal" if any(knew) else "scan"
+        for scan in scans:
+            scan.read_late()
 
-    def _read(self, uploads: Uploads, state: _State) -> list[Scan]:
-        def kept(key: bytes) -> bytes | None:
-            return state.contents.get(key) or self._knowledge.contents(key)
-
-        scans = []
-        for name in sorted(self._wish.trees):
-            scan = Scan(
-                name,
-                bytes(self._wish.trees[name]),
-                rules=self._wish.rules.get(name),
-                known=state.folders,
-                kept=kept,
-                uploads=uploads,
-                stop=self._stop,
-                report=self._report,
-            )
-            scan.read()
-            scans.append(scan)
-        return scans
-
-    def _round(self, uploads: Uploads, before: _State, scans: list[Scan]) -> _State:
+    def _state(self, scans: Sequence[Scan], uploads: Uploads) -> _State:
         for scan in scans:
             scan.nodes()
         uploads.flush()
-        folders: dict[bytes, FolderFacts] = {}
-        contents = dict(before.contents)
-        tops = {}
+        state = _State({}, {})
         for scan in scans:
             scan.facts()
-            folders.update(scan.folders)
-            contents.update(scan.contents)
+            state.folders.update(scan.folders)
+            state.contents.update(scan.contents)
             node, attributes = scan.top
-            tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"))
-        contents = {k: c for k, c in contents.items() if k in folders}
-        return _State(folders, contents, tops, sum(scan.closed_folders for scan in scans))
+            state.tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"))
+            state.closed_folders += scan.closed_folders
+        state.contents = {k: c for k, c in state.contents.items() if k in state.folders}
+        return state
 
     def _differs(self, parent: Checkpoint | None, state: _State, records: bytes | None) -> bool:
         if parent is None:
@@ -239,6 +280,8 @@ class Save:
             packs=dict(places),
             records=records.hex() if records is not None else None,
             unreadable=state.closed_folders + sum(f.unreadable for f in state.folders.values()),
+            look=self._look,
+            unstable=len(self._report.unstable),
             tool=f"anyon {anyon.__version__}",
             family=parent.family if parent is not None else "",
             borrowed={p: lent[p] for p, _ in places if p in lent and p not in own},

@@ -7,83 +7,36 @@ Entries younger than the scan are not trusted the next time (git's "racy" rule).
 In a git repository the order matters, for others write meanwhile: refs first, then HEAD,
 index and packed-refs, objects last and packs the very last. So whatever a captured ref
 names is in what is captured later.
+
+A scan can be brought up to date: with a journal by visiting again what that names, else by
+visiting everything again. Done while nothing runs, the result is of that instant.
 """
 
-import hashlib
-import json
 import os
-import re
 import stat
-import struct
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-from blake3 import blake3
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
 
 from anyon.domain.errors import InvalidInputError
-from anyon.storage import contents
+from anyon.storage.captures import RACY_NS, Captures, Listing
 from anyon.storage.exclusions import Rules
-from anyon.storage.folders import Descriptors, Folder
-from anyon.storage.knowledge import FolderFacts, KnowledgeDamagedError
-from anyon.storage.trees import attributes_text, name_text, node_text
+from anyon.storage.folders import Descriptors
+from anyon.storage.holders import Held
+from anyon.storage.journals import Journal
+from anyon.storage.knowledge import FolderFacts
+from anyon.storage.trees import node_text
 from anyon.storage.uploads import Stop, Uploads
+from anyon.storage.visits import Report, Visited, walk
 
-RACY_NS = 50_000_000
-"""How long after a change a second one may leave the same time: well over a kernel tick."""
 MAX_ENTRIES = 5_000_000
 _SETTLING_ROUNDS = 20
-_LOOKS = struct.Struct("<IIIqqqQQ")
-_OWN = struct.Struct("<IIIqqQ")
-_GIT_FOLDERS = {"info", "logs", "modules", "refs", "reftable", "worktrees"}
-_GIT_LOCK = re.compile(r"(index|config|packed-refs|shallow|[A-Z_]*HEAD)\.lock")
-
-
-@dataclass(slots=True)
-class Report:
-    """What a scan met that could not be captured as it is."""
-
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    """(path, what): sockets, FIFOs, devices and unreadable files of what was read; at most 1,000."""
-    unstable: list[str] = field(default_factory=list)
-    """Files that changed while they were read, each time they were tried."""
-    read_files: int = 0
-    read_bytes: int = 0
-
-
-class _Visited(Folder):
-    """A directory of this scan."""
-
-    __slots__ = (
-        "attributes", "bytes", "chunks", "entries", "files", "git", "is_same", "key", "looks",
-        "lost", "node", "own", "rules", "subfolders", "unreadable",
-    )  # fmt: skip
-
-    def __init__(
-        self, parent: "_Visited | None", name: bytes, rules: Rules | None, git: str
-    ) -> None:
-        super().__init__(parent, name)
-        above: bytes = parent.key if parent is not None else b""
-        self.key: bytes = hashlib.blake2b(above + b"/" + name, digest_size=16).digest()
-        self.rules = rules
-        self.git = git
-        self.subfolders: dict[str, _Visited] = {}
-        self.looks = b""
-        self.own = b""
-        self.attributes = ""
-        self.entries: list[str] | None = None
-        self.chunks: set[bytes] = set()
-        self.files = self.bytes = self.unreadable = 0
-        self.node = b""
-        self.is_same = False
-        """Its node and its own attributes are as they were."""
-        self.lost = ""
-        """Why it could not be opened since its parent was listed: ``gone`` or ``unreadable``."""
+_COLLECT_EVERY = 32
 
 
 class Scan:
-    """One reading of one root."""
+    """One reading of one root; it may be brought up to date any number of times before ``nodes``."""
 
     def __init__(
         self,
@@ -96,43 +49,118 @@ class Scan:
         uploads: Uploads,
         stop: Stop,
         report: Report,
+        journal: Journal | None = None,
     ) -> None:
         self.name = root_name
+        self._root = root
         self._known = known
-        self._kept = kept
         self._uploads = uploads
         self._stop = stop
         self._report = report
+        self._journal = journal
         self._descriptors = Descriptors(root)
-        self._top = _Visited(None, root_name.encode(), rules, "")
-        self._all: list[_Visited] = []
-        self._waiting: list[_Visited] = [self._top]
-        self._late: list[_Visited] = []
-        self._latest: list[_Visited] = []
-        self._prepared: set[_Visited] = set()
+        self._top = Visited(None, root_name, rules, "", 0)
+        self._all: list[Visited] = []
+        self._waiting: list[Visited] = []
+        self._late: list[Visited] = []
+        self._latest: list[Visited] = []
+        self._visited: list[Visited] = []
+        self._dropped: list[Visited] = []
+        self._places: dict[int, Visited] = {}
+        self._links: dict[int, set[Visited]] = {}
         self._entries = 0
-        self._young = time.time_ns() - RACY_NS
-        self.closed_folders = 0
-        """Directories that could not be opened, and so are not kept."""
-        self.contents: dict[bytes, bytes] = {}
-        """What is to be kept of the directories that were read anew."""
+        self._captures = Captures(root_name, known=known, kept=kept, uploads=uploads, report=report)
         self.folders: dict[bytes, FolderFacts] = {}
-        """The whole tree, after ``nodes``."""
+        """The whole tree, after ``facts``."""
 
     def read(self) -> None:
         """Walk the tree; new contents go to the uploads."""
-        try:
+        self._captures.young_ns = time.time_ns() - RACY_NS
+        with closing(self._descriptors):
+            self._visit_all([self._top])
+
+    def catch_up(self, held: Held | None) -> bool:
+        """Visit again what may have changed since the last visit; say whether the journal knew what.
+
+        Without a journal that is everything. *held* is what the project's programs have open,
+        nothing while they run (another look follows); None where nobody can tell: then
+        everything is visited too.
+        """
+        changed = self._changed(held)
+        self._captures.young_ns = time.time_ns() - RACY_NS
+        self._captures.mapped = set() if held is None else held.mapped
+        self._captures.puts_off = True
+        self._descriptors = Descriptors(self._root)  # a kept one might be of what has moved
+        with closing(self._descriptors):
+            if changed is None:
+                self._visit_all(list(walk(self._top)))
+                return False
+            done: set[Visited] = set()
+            while changed:
+                self._visited = []
+                self._visit_all(sorted(changed, key=lambda folder: folder.depth))
+                done.update(self._visited)
+                # A file with several names is heard of by one of them only.
+                links = {number for folder in self._visited for number in folder.links}
+                for folder in self._dropped:
+                    links |= folder.links
+                self._dropped.clear()
+                changed = {f for number in links for f in self._links[number]} - done
+        return True
+
+    def read_late(self) -> None:
+        """Read the files that ``catch_up`` put off as too large for a pause."""
+        self._descriptors = Descriptors(self._root)
+        with closing(self._descriptors):
+            for late in self._captures.late:
+                self._stop.check()
+                fd: int | None = None
+                with suppress(OSError):  # its directory went: so did the file
+                    fd = self._descriptors.fd(late.folder)
+                self._captures.read_late(late, fd)
+        self._captures.late.clear()
+
+    @property
+    def contents(self) -> Mapping[bytes, bytes]:
+        """What is to be kept of the directories that were read anew."""
+        return self._captures.contents
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a journal tells what changes in it."""
+        return self._journal is not None and not self._journal.lost
+
+    def _changed(self, held: Held | None) -> set[Visited] | None:
+        if self._journal is None:
+            return None
+        changed, gone = self._journal.changes()
+        for folder in gone:
+            if isinstance(folder, Visited):
+                folder.inode = 0
+        if changed is None or held is None:
+            return None
+        found = {folder for folder in changed if isinstance(folder, Visited)}
+        for number in held.writable:
+            if number in self._places:
+                found.add(self._places[number])
+            found |= self._links.get(number, set())
+        return found
+
+    def _visit_all(self, folders: Iterable[Visited]) -> None:
+        for folder in folders:
+            if not folder.is_attached():
+                continue
+            self._waiting.append(folder)
             while self._waiting or self._late or self._latest:
                 if not self._waiting:
                     later = self._late or self._latest
                     self._waiting.append(later.pop())
                 self._stop.check()
                 self._visit(self._waiting.pop())
-        finally:
-            self._descriptors.close()
 
     def nodes(self) -> None:
         """Give the nodes of all changed directories to the uploads, leaves first."""
+        self._all = list(walk(self._top))
         for folder in reversed(self._all):
             before = self._known.get(folder.key)
             children = folder.subfolders.values()
@@ -141,9 +169,9 @@ class Scan:
                     folder.node = before.node
                     folder.is_same = folder.attributes == before.attributes
                     continue
-                self._recall(folder)
-            there = [_entry_of(child) for child in children if child.lost != "gone"]
-            node = node_text(folder.entries or (), there)
+                self._captures.recall(folder)
+            there = [child.encoded() for child in children if child.lost != "gone"]
+            node = node_text(filter(None, folder.entries or ()), there)  # empty: went while put off
             folder.node = self._uploads.add(node, is_node=True)
             folder.chunks.add(folder.node)
             folder.entries = []
@@ -172,11 +200,16 @@ class Scan:
             )
 
     @property
+    def closed_folders(self) -> int:
+        """How many directories could not be opened, and so are not kept; after ``nodes``."""
+        return sum(child.lost == "unreadable" for f in self._all for child in f.subfolders.values())
+
+    @property
     def top(self) -> tuple[str, str]:
         """The top node's id, and the top directory's own attributes, encoded."""
         return self._top.node.hex(), self._top.attributes
 
-    def _visit(self, folder: _Visited) -> None:
+    def _visit(self, folder: Visited) -> None:
         try:
             fd = self._descriptors.fd(folder)
         except OSError as error:
@@ -184,21 +217,25 @@ class Scan:
                 raise
             folder.lost = "unreadable" if isinstance(error, PermissionError) else "gone"
             if folder.lost == "unreadable":
-                self.closed_folders += 1
-                self._note(folder, "", folder.lost)
+                self._captures.note(folder, "", folder.lost)
             return
+        folder.lost = ""
+        if self._journal is not None:
+            self._journal.watch(fd, folder)  # before it is listed
+            self._visited.append(folder)
+            if len(self._visited) % _COLLECT_EVERY == 0:
+                self._journal.collect()
         listing = self._listing(folder, fd)
-        if folder not in self._prepared:
-            self._all.append(folder)  # before its refs: parents stand before their children
-            names = [name for name, _ in listing]
+        if not folder.is_prepared:
+            names = {name: st.st_ino for name, st in listing}
             if "HEAD" in names and "objects" in names and "refs" in names:
-                self._prepared.add(folder)
+                folder.is_prepared = True
                 folder.git = folder.git or "git"
-                self._waiting += [folder, self._child(folder, "refs")]
+                self._waiting += [folder, folder.child("refs", names["refs"])]
                 return
-        self._own(folder, fd)
+        self._captures.own(folder, fd)
         for _ in range(_SETTLING_ROUNDS):
-            is_whole = self._take(folder, fd, listing)
+            is_whole = self._captures.take(folder, fd, listing)
             if folder.git != "pack":
                 break
             again = self._listing(folder, fd)
@@ -209,172 +246,56 @@ class Scan:
             self._report.unstable.append(os.fsdecode(folder.path()))
         self._descend(folder, listing)
 
-    def _listing(self, folder: _Visited, fd: int) -> list[tuple[str, os.stat_result]]:
-        rules, git = folder.rules, folder.git
+    def _listing(self, folder: Visited, fd: int) -> Listing:
         found = []
+        is_plain = not folder.git and folder.rules is None
         with os.scandir(fd) as entries:
             for entry in entries:
-                name = entry.name
-                if git and self._is_passing(folder, name):
-                    continue
-                if rules is not None and rules.excludes(name):
-                    continue
-                try:
-                    found.append((name, entry.stat(follow_symlinks=False)))
-                except FileNotFoundError:
-                    continue
-        self._entries += len(found)
+                if is_plain or not folder.leaves_out(entry.name):
+                    try:
+                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+                    except FileNotFoundError:
+                        continue
+        self._entries += len(found) - folder.count
+        folder.count = len(found)
         if self._entries > MAX_ENTRIES:
             raise InvalidInputError(
                 f"there are more than {MAX_ENTRIES} files", code="tree_too_large"
             )
         found.sort()  # by name: no name comes twice
+        if self._journal is not None:
+            self._place(folder, found)
         return found
 
-    def _own(self, folder: _Visited, fd: int) -> None:
-        st = os.fstat(fd)
-        own = _OWN.pack(st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)
-        before = self._known.get(folder.key)
-        if before is not None and before.own == own:
-            folder.attributes = before.attributes
-        else:
-            folder.attributes = attributes_text(
-                st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, contents.xattrs(fd)
-            )
-        folder.own = own if st.st_ctime_ns < self._young else b""
+    def _place(self, folder: Visited, listing: Listing) -> None:
+        """Keep where each file is, by number: what is open in a program is known by that only."""
+        links = {st.st_ino for _, st in listing if st.st_nlink > 1 and stat.S_ISREG(st.st_mode)}
+        if links:
+            folder.links |= links
+            for number in links:
+                # Its only name, when that was visited, may have been another.
+                former = self._places.get(number, folder)
+                self._links.setdefault(number, set()).update({former, folder})
+        self._places.update(dict.fromkeys([st.st_ino for _, st in listing], folder))
 
-    def _take(self, folder: _Visited, fd: int, listing: list[tuple[str, os.stat_result]]) -> bool:
-        """Capture the files of *folder*; say whether all of them were still there."""
-        looks = blake3(
-            b"".join([_packed(s) + n.encode("utf-8", "surrogateescape") + b"/" for n, s in listing])
-        ).digest()
-        before = self._known.get(folder.key)
-        if before is not None and before.looks == looks:
-            folder.looks, folder.entries = before.looks, None
-            folder.files, folder.bytes = before.files, before.bytes
-            folder.unreadable = before.unreadable
-            return True
-        is_young = any(st.st_ctime_ns >= self._young for _, st in listing)
-        folder.looks = b"" if is_young else looks
-        return self._read(folder, fd, listing)
-
-    def _read(self, folder: _Visited, fd: int, listing: list[tuple[str, os.stat_result]]) -> bool:
-        old = self._remembered(folder.key)
-        kept: dict[str, list[object]] = {}
-        folder.entries, folder.chunks = [], set()
-        folder.files = folder.bytes = folder.unreadable = 0
-        is_whole = True
-        for name, st in listing:
-            if stat.S_ISDIR(st.st_mode):
-                continue
-            looks = _packed(st).hex()
-            row = old.get(name)
-            if row is None or row[0] != looks:
-                try:
-                    row = self._capture(folder, fd, name, st)
-                except FileNotFoundError:
-                    is_whole = False
-                    continue
-            folder.entries.append(row[1])
-            folder.chunks.update(bytes.fromhex(chunk) for chunk in row[2])
-            folder.files += 1
-            folder.bytes += row[3]
-            folder.unreadable += row[4]
-            if row[0] and st.st_ctime_ns < self._young:
-                kept[name] = row
-            elif folder.looks:
-                folder.looks = b""
-        if not is_whole:
-            folder.looks = b""
-        self.contents[folder.key] = json.dumps(kept, separators=(",", ":")).encode()
-        return is_whole
-
-    def _capture(self, folder: _Visited, fd: int, name: str, st: os.stat_result) -> list[Any]:
-        captured = contents.capture(fd, os.fsencode(name), st, self._uploads)
-        if captured.what:
-            self._note(folder, name, captured.what)
-        if not captured.is_stable:
-            self._report.unstable.append(os.fsdecode(folder.path() + b"/") + name)
-        if stat.S_ISREG(st.st_mode):
-            self._report.read_files += 1
-            self._report.read_bytes += captured.size_bytes
-        # A file that changed since it was listed is kept under no look: it is read again.
-        same = captured.looks is None or _packed(captured.looks) == _packed(st)
-        looks = _packed(st).hex() if same and captured.is_stable else ""
-        chunks = [chunk.hex() for chunk in captured.chunks]
-        return [
-            looks,
-            captured.text,
-            chunks,
-            captured.size_bytes,
-            int(captured.what == "unreadable"),
-        ]
-
-    def _descend(self, folder: _Visited, listing: list[tuple[str, os.stat_result]]) -> None:
-        names = [name for name, st in listing if stat.S_ISDIR(st.st_mode)]
+    def _descend(self, folder: Visited, listing: Listing) -> None:
         former = folder.subfolders
         folder.subfolders = {}
-        for name in names:
-            if name in former:
-                folder.subfolders[name] = former[name]
+        for name, st in listing:
+            if not stat.S_ISDIR(st.st_mode):
                 continue
-            child = self._child(folder, name)
+            same = former.get(name)
+            if same is not None and same.inode == st.st_ino and not same.lost:
+                folder.subfolders[name] = former.pop(name)
+                continue
+            child = folder.child(name, st.st_ino)
             if child.git == "objects":
                 self._late.append(child)
             elif child.git == "pack":
                 self._latest.append(child)
             else:
                 self._waiting.append(child)
-
-    def _child(self, folder: _Visited, name: str) -> _Visited:
-        git = folder.git
-        if git == "git":
-            if folder in self._prepared:
-                git = "objects" if name == "objects" else "git" if name in _GIT_FOLDERS else ""
-        elif git == "objects":
-            git = "pack" if name == "pack" else "loose"
-        rules = folder.rules.inside(name) if folder.rules is not None else None
-        child = _Visited(folder, os.fsencode(name), rules, git)
-        folder.subfolders[name] = child
-        return child
-
-    def _remembered(self, key: bytes) -> dict[str, list[Any]]:
-        data = self._kept(key) if key in self._known else None
-        found: dict[str, list[Any]] = json.loads(data) if data is not None else {}
-        return found
-
-    def _recall(self, folder: _Visited) -> None:
-        """Bring back the entries of a directory that is itself as it was."""
-        rows = self._remembered(folder.key)
-        if len(rows) != folder.files:
-            raise KnowledgeDamagedError("what is known of the last checkpoint is incomplete")
-        folder.entries = [rows[name][1] for name in sorted(rows)]
-        folder.chunks = {bytes.fromhex(chunk) for row in rows.values() for chunk in row[2]}
-
-    def _is_passing(self, folder: _Visited, name: str) -> bool:
-        """Say whether a file is one of git's own that live for a moment only."""
-        if folder.git in {"objects", "pack", "loose"} and name.startswith(("tmp_", ".tmp-")):
-            return True
-        if not name.endswith(".lock"):
-            return False
-        # At the top of what looks like a repository others may keep a lock file of theirs.
-        return folder not in self._prepared or _GIT_LOCK.fullmatch(name) is not None
-
-    def _note(self, folder: _Visited, name: str, what: str) -> None:
-        if len(self._report.skipped) < 1000:
-            parts = (self.name, os.fsdecode(folder.path()), name)
-            self._report.skipped.append(("/".join(part for part in parts if part), what))
-
-
-def _entry_of(folder: _Visited) -> str:
-    name = name_text(folder.name)
-    if folder.lost:
-        return f'{{{name},"type":"skipped","what":"unreadable"}}'
-    return f'{{{name},"type":"directory",{folder.attributes},"node":"{folder.node.hex()}"}}'
-
-
-def _packed(st: os.stat_result) -> bytes:
-    return _LOOKS.pack(
-        st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, st.st_ctime_ns,
-        st.st_ino, st.st_nlink,
-    )  # fmt: skip
+        for gone in former.values():
+            for part in walk(gone):
+                self._entries -= part.count
+                self._dropped.append(part)
