@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
-# Debian's Prometheus for the tests, which each start one of their own: `start` installs it and prints its
-# version, `status`, `stop` and `remove` (nothing runs, and the package is the system's). Repeats are harmless.
+# Debian's Prometheus, node exporter and Alertmanager for the tests, which each start some of their own: `start`
+# installs them and prints a version, `status`, `stop` and `remove` (nothing runs, and the package is the system's). Repeats are harmless.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD/.cache/services/prometheus
 
-installed() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
+programs="prometheus promtool prometheus-node-exporter prometheus-alertmanager amtool"
+packages="prometheus prometheus-node-exporter prometheus-alertmanager"
+
+installed() {
+  local program
+  for program in $programs; do command -v "$program" >/dev/null || return 1; done
+}
 
 version() { promtool --version 2>&1 | head -1; }
 
 # As root it is installed from the distribution's packages; the package's own server is not started.
 install() {
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "Prometheus is not installed; as root: apt-get install prometheus" >&2
+    echo "Prometheus is not installed; as root: apt-get install $packages" >&2
     exit 3
   fi
   mkdir -p "$root"
@@ -21,7 +27,7 @@ install() {
   if [ -e "$policy" ]; then policy=""; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; fi
   # A third party's source that does not answer must not be in the way: the update may fail.
   apt-get -qq update >"$log" 2>&1 || true
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends prometheus >>"$log" 2>&1 || done=$?
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $packages >>"$log" 2>&1 || done=$?
   [ -z "$policy" ] || rm -f "$policy"
   if [ "$done" != 0 ] || ! installed; then
     tail -n 5 "$log" >&2

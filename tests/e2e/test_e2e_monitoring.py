@@ -14,8 +14,8 @@ import pytest
 from tests.docker_fixtures import socket_or_skip
 from tests.prometheus_fixtures import Prometheus, need, prometheus
 
+from anyon.monitoring.dashboards import DASHBOARDS
 from anyon.monitoring.folders import write
-from anyon.monitoring.panels import DASHBOARDS
 from anyon.monitoring.renderings import Targets, render
 from anyon.testing.servers import ServerProcess, serving
 

@@ -11,6 +11,17 @@ from anyon.cli.sessions import Json, exit_code, settings_or_exit
 app = typer.Typer(help="Monitoring: Prometheus and Grafana over this server.", no_args_is_help=True)
 
 
+_Webhook = Annotated[
+    str | None,
+    typer.Option(help="A URL that Alertmanager posts alerts to.", show_default=False),
+]
+_Email = Annotated[
+    str | None,
+    typer.Option(help="Who gets alerts by mail, if there is no webhook.", show_default=False),
+]
+_Smtp = Annotated[str, typer.Option(help="The mail server for that, as host:port.")]
+
+
 @app.callback()
 def group() -> None:
     """Keep ``render`` a command of its own, whatever else is in the group."""
@@ -35,12 +46,15 @@ def render(  # noqa: PLR0917 - the options of a command
             show_default=False,
         ),
     ] = None,
+    alert_webhook: _Webhook = None,
+    alert_email: _Email = None,
+    smtp: _Smtp = "localhost:25",
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that this command did not make.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the configuration of Prometheus, its alerts, Grafana's dashboards and a compose file."""
+    """Write the configuration of Prometheus, Alertmanager and Grafana, with alerts, dashboards and a compose file."""
     settings = settings_or_exit(as_json)
     from anyon.domain.errors import AnyonError  # noqa: PLC0415 - other commands start without it
     from anyon.monitoring import folders, renderings  # noqa: PLC0415 - as above
@@ -49,7 +63,13 @@ def render(  # noqa: PLR0917 - the options of a command
     token = settings.tokens_required if with_token is None else with_token
     try:
         targets = renderings.Targets(
-            server=target or f"{host}:{settings.port}", docker=docker, node=node, with_token=token
+            server=target or f"{host}:{settings.port}",
+            docker=docker,
+            node=node,
+            token_file=renderings.TOKEN_FILE if token else None,
+            webhook=alert_webhook,
+            email=alert_email,
+            smtp=smtp,
         )
         outcomes = folders.write(out, renderings.render(targets), force=force)
     except AnyonError as error:

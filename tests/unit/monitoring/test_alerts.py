@@ -21,6 +21,7 @@ class Case:
     alert: str
     fires: Series
     quiet: Series
+    minutes: int = 60
 
 
 def latencies(metric: str, labels: str, *, quick: str, slow: str) -> Series:
@@ -33,6 +34,7 @@ def latencies(metric: str, labels: str, *, quick: str, slow: str) -> Series:
     }
 
 
+MEMORY, STARTED = "process_resident_memory_bytes", "process_start_time_seconds"
 WAKES, LAG = "anyon_wake_seconds", "anyon_event_loop_lag_seconds"
 REQUESTS = "anyon_http_request_duration_seconds_count"
 REPAIRS = "anyon_reconciler_repairs_total"
@@ -104,6 +106,57 @@ CASES = [
         },
     ),
     Case(
+        "AnyonDiskFilling",
+        {
+            f"anyon_home_free_bytes{{{JOB}}}": "400-1x240",
+            f"anyon_home_size_bytes{{{JOB}}}": "1000x240",
+        },
+        # it shrinks as fast for a while, then no more; and a disk that is nearly empty has time
+        {
+            f"anyon_home_free_bytes{{{JOB}}}": "400-1x30 370x210",
+            f"anyon_home_size_bytes{{{JOB}}}": "1000x240",
+            'anyon_home_free_bytes{instance="b"}': "990-1x240",
+            'anyon_home_size_bytes{instance="b"}': "1000x240",
+        },
+        minutes=240,
+    ),
+    Case(
+        "AnyonMemoryLeakSuspected",
+        {f"{MEMORY}{{{JOB}}}": "300000000+1000000x720", f"{STARTED}{{{JOB}}}": "0x720"},
+        # a start takes up memory, and a server at work some; neither goes on and on
+        {
+            f"{MEMORY}{{{JOB}}}": "100000000+20000000x10 300000000x710",
+            f"{STARTED}{{{JOB}}}": "0x720",
+            f'{MEMORY}{{job="anyon-containers",instance="b"}}': "300000000+1000000x720",
+            f'{STARTED}{{job="anyon-containers",instance="b"}}': "36000x720",
+        },
+        minutes=720,
+    ),
+    Case(
+        "AnyonFileDescriptorLeakSuspected",
+        {f"process_open_fds{{{JOB}}}": "50+1x720", f"{STARTED}{{{JOB}}}": "0x720"},
+        {f"process_open_fds{{{JOB}}}": "200x700 250x20", f"{STARTED}{{{JOB}}}": "0x720"},
+        minutes=720,
+    ),
+    Case(
+        "AnyonStoreFailing",
+        {f'anyon_store_errors_total{{operation="put",code="store_unavailable",{JOB}}}': "0+6x60"},
+        {
+            f'anyon_store_errors_total{{operation="put",code="store_unavailable",{JOB}}}': "0x40 20x20"
+        },
+    ),
+    Case(
+        "AnyonDatabaseSlow",
+        latencies("anyon_database_wait_seconds", 'kind="write"', quick="0x60", slow="0+60x60"),
+        latencies("anyon_database_wait_seconds", 'kind="write"', quick="0+60x60", slow="0+60x60"),
+    ),
+    Case(
+        "AnyonQueueStands",
+        {f"anyon_queue_length{{{JOB}}}": "2x60"},
+        # a line that empties now and then moves
+        {f"anyon_queue_length{{{JOB}}}": "3 3 3 0 " * 15 + "3"},
+    ),
+    Case(
         "AnyonFileDescriptorsLow",
         {f"process_open_fds{{{JOB}}}": "85x60", f"process_max_fds{{{JOB}}}": "100x60"},
         {f"process_open_fds{{{JOB}}}": "75x60", f"process_max_fds{{{JOB}}}": "100x60"},
@@ -120,7 +173,7 @@ def trial(name: str, case: Case, series: Series, *, firing: bool) -> dict[str, o
         "promql_expr_test": [
             {
                 "expr": f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}})',
-                "eval_time": "60m",
+                "eval_time": f"{case.minutes}m",
                 "exp_samples": [{"labels": "{}", "value": 1}] if firing else [],
             }
         ],

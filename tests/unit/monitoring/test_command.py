@@ -63,7 +63,7 @@ def test_it_follows_the_settings(
     assert done.returncode == 0, done.stderr
     config = (tmp_path / "prometheus" / "prometheus.yml").read_text()
     assert f'"{target}"' in config
-    assert ("credentials_file: token" in config) is has_token
+    assert ('credentials_file: "token"' in config) is has_token
     assert ("scope read" in done.stdout) is has_token
 
 

@@ -1,6 +1,7 @@
 """What is rendered is what Prometheus and Grafana read, and what the plan asks for."""
 
 import json
+import subprocess
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
-from tests.prometheus_fixtures import promtool
+from tests.prometheus_fixtures import need, promtool
 
 from anyon.domain.errors import InvalidInputError
 from anyon.monitoring import grafana
+from anyon.monitoring.dashboards import DASHBOARDS
 from anyon.monitoring.folders import write
-from anyon.monitoring.panels import CONTAINERS, DASHBOARDS, Dashboard
+from anyon.monitoring.panels import Dashboard
+from anyon.monitoring.project_dashboards import CONTAINERS
 from anyon.monitoring.renderings import Targets, render
 from anyon.telemetry import Metrics, Scene
 
@@ -32,7 +35,7 @@ def test_the_plans_dashboard_has_its_three_panels_first() -> None:
 
 
 def test_the_plans_jobs_and_ports() -> None:
-    """Three jobs, every 15 seconds; Prometheus on 9090, the exporter on 9100, Grafana on 3001."""
+    """Three jobs, every 15 seconds; Prometheus on 9090, Alertmanager on 9093, the exporter on 9100, Grafana on 3001."""
     files = render(Targets())
     config = files[CONFIG]
     for job, port in (("anyon-containers", 8080), ("docker", 9323), ("node", 9100)):
@@ -40,13 +43,13 @@ def test_the_plans_jobs_and_ports() -> None:
         assert f'"localhost:{port}"' in config
     assert "scrape_interval: 15s" in config
     compose = files[PurePosixPath("compose.yml")]
-    assert all(port in compose for port in (":9090", ":9100", '"3001"'))
+    assert all(port in compose for port in (":9090", ":9093", ":9100", '"3001"'))
 
 
 @pytest.mark.parametrize("with_token", [False, True])
 def test_prometheus_accepts_configuration_and_rules(tmp_path: Path, with_token: bool) -> None:
     """Promtool finds no fault, with a token and without."""
-    write(tmp_path, render(Targets(with_token=with_token)))
+    write(tmp_path, render(Targets(token_file="token" if with_token else None)))
     (tmp_path / "prometheus" / "token").write_text("anyon_x")
     code, words = promtool("check", "config", str(tmp_path / CONFIG))
     assert code == 0, words
@@ -66,6 +69,61 @@ def test_an_address_cannot_carry_configuration(address: str) -> None:
     """What goes into a file is a host and a port, nothing else."""
     with pytest.raises(InvalidInputError, match="no address"):
         Targets(server=address)
+
+
+def amtool(*arguments: str) -> tuple[int, str]:
+    """Run Alertmanager's own tool; return its exit code and all its words."""
+    done = subprocess.run(
+        [need("amtool"), *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "receiver"),
+    [
+        ({}, "nobody"),
+        ({"webhook": "https://hooks.example/x?token=a%20b"}, "webhook"),
+        ({"email": "ops@example.org", "smtp": "mail.example.org:25"}, "email"),
+        ({"webhook": "http://h/x", "email": "ops@example.org"}, "webhook"),
+    ],
+)
+def test_alertmanager_accepts_its_configuration(
+    tmp_path: Path, told: dict[str, str], receiver: str
+) -> None:
+    """Its tool finds no fault, and alerts go to whom the options name."""
+    write(tmp_path, render(Targets(**told)))
+    config = str(tmp_path / "alertmanager" / "alertmanager.yml")
+    code, words = amtool("check-config", config)
+    assert code == 0, words
+    for labels in (["alertname=X", "severity=warning"], ["alertname=X", "severity=critical"]):
+        code, words = amtool("config", "routes", "test", f"--config.file={config}", *labels)
+        assert (code, words.splitlines()[:1]) == (0, [receiver])
+
+
+def test_alertmanager_refuses_a_broken_configuration(tmp_path: Path) -> None:
+    """The check above is not blind."""
+    write(tmp_path, render(Targets()))
+    config = tmp_path / "alertmanager" / "alertmanager.yml"
+    config.write_text(config.read_text().replace("receiver: nobody", "receiver: no-such"))
+    assert amtool("check-config", str(config))[0] != 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"webhook": "ftp://host/x"},
+        {"webhook": "http://host/x'\nroute: {}"},
+        {"email": "no address"},
+        {"email": "a@b'"},
+        {"smtp": "host"},
+        {"token_file": 'x"\n'},
+    ],
+)
+def test_who_is_told_cannot_carry_configuration(told: dict[str, str]) -> None:
+    """What goes into a file is a URL, an address or a path, nothing else."""
+    with pytest.raises(InvalidInputError, match="no address"):
+        Targets(**told)
 
 
 def is_within(part: Any, whole: Any) -> bool:
@@ -109,6 +167,6 @@ def test_the_metrics_are_good_prometheus() -> None:
     metrics.request_served("GET", "/api/health", 200, 0.1)
     metrics.task_started("running", 0.5)
     metrics.stream_opened("tasks")
-    _, words = promtool("check", "metrics", stdin=metrics.render().decode())
+    _, words = promtool("check", "metrics", stdin=metrics.text())
     faults = {line.split()[0] for line in words.splitlines() if line.startswith("anyon_")}
     assert faults == {"anyon_containers_total", "anyon_idle_containers_total"}, words
