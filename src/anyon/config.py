@@ -114,6 +114,14 @@ class Settings:
         "",
         "For tests: the step (NAME, or NAME:N for its N-th time) at which the server kills itself.",
     )
+    traces_endpoint: str = _setting(
+        "",
+        "Where traces go: an OTLP/HTTP address (http://host:4318/v1/traces); empty makes none.",
+    )
+    disk_interval: timedelta = _setting(
+        timedelta(minutes=5),
+        "How often the disk use of projects at work is measured, for /metrics.",
+    )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")
 
@@ -247,6 +255,10 @@ def _checked(settings: Settings) -> Settings:
     for name in ("wakes_per_hour", "max_running"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"setting {name}: must not be negative; 0 is no limit")
+    if settings.traces_endpoint and not settings.traces_endpoint.startswith(
+        ("http://", "https://")
+    ):
+        raise SettingsError("setting traces_endpoint: must begin with http:// or https://")
     if not 0 <= settings.port <= 65535:
         raise SettingsError("setting port: must be between 0 and 65535")
     return settings

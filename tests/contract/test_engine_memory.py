@@ -6,6 +6,7 @@ import pytest
 
 from anyon.engines.memory import MemoryEngine
 from anyon.engines.pauses import PausingEngine
+from anyon.engines.tracing import TracedEngine
 from anyon.testing.engine_contract import EngineContract, spec_maker
 
 
@@ -27,6 +28,17 @@ class TestPausing(EngineContract):
     async def engine(self):
         """One that is closed after the test."""
         engine = PausingEngine(MemoryEngine())
+        yield engine
+        await engine.close()
+
+
+class TestTraced(EngineContract):
+    """What makes spans of an engine's calls changes none of them."""
+
+    @pytest.fixture
+    async def engine(self):
+        """One that is closed after the test."""
+        engine = TracedEngine(MemoryEngine())
         yield engine
         await engine.close()
 

@@ -5,11 +5,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.drivers.memory import MemoryStore
 from anyon.storage.objects import ObjectStore, StoreUnavailableError
+from anyon.storage.observing import ObservedStore
 from anyon.storage.wrappers import LimitedStore, RetryingStore
+from anyon.telemetry.parts import StoreMetrics
 from anyon.testing.store_contract import StoreContract
 from anyon.testing.store_faults import UnsteadyStore
 
@@ -33,6 +36,15 @@ class TestLimited(StoreContract):
     def store(self) -> ObjectStore:
         """Return the store under test, empty."""
         return LimitedStore(MemoryStore(), calls=3)
+
+
+class TestObserved(StoreContract):
+    """What measures a store's calls changes none of them."""
+
+    @pytest.fixture
+    def store(self) -> ObjectStore:
+        """Return the store under test, empty."""
+        return ObservedStore(MemoryStore(), StoreMetrics(CollectorRegistry()))
 
 
 class TestRetrying(StoreContract):

@@ -15,6 +15,7 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import EngineUnavailableError
 from anyon.domain.ids import LOCAL_USER, ProjectId
 from anyon.domain.states import Goal, Phase
+from anyon.services.disks import Disks
 from anyon.services.observations import Observations, unsaved_for
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
@@ -58,14 +59,13 @@ class Scraped:
     metrics: Metrics
     engine: Lost
     observations: Observations
+    disks: Disks
 
     async def value(self, series: str) -> float | None:
         """Scrape, more than a second after the last time, and return one value."""
         await self.clock.advance(timedelta(seconds=2))
         await self.observations.refresh()
-        found = re.search(
-            rf"^{re.escape(series)} (\S+)$", self.metrics.render().decode(), re.MULTILINE
-        )
+        found = re.search(rf"^{re.escape(series)} (\S+)$", self.metrics.text(), re.MULTILINE)
         return float(found[1]) if found else None
 
 
@@ -77,10 +77,18 @@ async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
     changes = {"clock": clock, "checkpoints": checkpoints, "metrics": metrics}
     async with living(tmp_path / "home", **changes) as world:
         engine = Lost(world.engine)
+        disks = Disks(
+            db=world.db,
+            homes=world.services.homes,
+            clock=clock,
+            server_id=world.services.server_id,
+        )
         observations = Observations(
             db=world.db,
             engine=engine,  # type: ignore[arg-type] # it is only looked at
             leases=world.services.leases,
+            places=world.services.places,
+            disks=disks,
             archives=world.services.archives,
             metrics=metrics,
             clock=clock,
@@ -88,7 +96,7 @@ async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
             server_id=world.services.server_id,
             patience=timedelta(seconds=2),
         )
-        yield Scraped(world, clock, metrics, engine, observations)
+        yield Scraped(world, clock, metrics, engine, observations, disks)
     await checkpoints.close()
 
 
@@ -149,7 +157,7 @@ async def test_a_process_is_counted_once_and_goes_with_its_project(scraped: Scra
     assert await scraped.value('anyon_wake_seconds_count{tier="new"}') == 1
     await world.services.projects.delete(LOCAL_ACTOR, project.id)
     assert await scraped.value('anyon_projects{phase="running"}') == 0
-    assert project.id not in scraped.metrics.render().decode()
+    assert project.id not in scraped.metrics.text()
 
 
 async def test_the_age_of_unsaved_work_grows_until_a_save(scraped: Scraped) -> None:
@@ -232,3 +240,34 @@ async def test_what_a_container_uses_is_told_while_it_is_in_memory(scraped: Scra
     scraped.metrics.per_project = True
     await scraped.world.engine.stop(project.id, grace=timedelta(0))
     assert await scraped.value(series) is None
+
+
+async def test_the_disk_of_a_project_is_told_until_it_goes(scraped: Scraped) -> None:
+    """What was written is measured at the loop's next round, and forgotten with the project."""
+    project = await scraped.world.project()
+    series = f'anyon_project_disk_bytes{{project_id="{project.id}"}}'
+    assert await scraped.value(series) is None
+    workspace = scraped.world.services.homes.trees(project)["workspace"]
+    await scraped.disks.tick()
+    before = await scraped.value(series) or 0
+    (workspace / "large").write_bytes(b"x" * 300_000)
+    await scraped.disks.tick()
+    assert (await scraped.value(series) or 0) - before >= 300_000
+    owner = f'anyon_project_info{{project_id="{project.id}",user_id="{project.user_id}"}}'
+    assert await scraped.value(owner) == 1
+    await scraped.world.services.projects.delete(LOCAL_ACTOR, project.id)
+    await scraped.disks.tick()
+    assert await scraped.value(series) is None
+    assert project.id not in scraped.metrics.text()
+
+
+async def test_a_sleeping_project_is_measured_once(scraped: Scraped) -> None:
+    """With 500 projects asleep the loop reads no directory."""
+    project = await scraped.world.project()
+    await scraped.world.services.containers.record(project.id, Phase.FROZEN, reason="idle")
+    await scraped.disks.tick()
+    first = scraped.disks.used[project.id]
+    workspace = scraped.world.services.homes.trees(project)["workspace"]
+    (workspace / "unseen").write_bytes(b"x" * 300_000)
+    await scraped.disks.tick()
+    assert scraped.disks.used[project.id] == first

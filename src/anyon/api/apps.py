@@ -23,9 +23,11 @@ from anyon.api import (
 from anyon.api.contexts import Context
 from anyon.api.guards import GuardMiddleware, Hosts
 from anyon.api.preferences import Preferences
+from anyon.api.requests import RequestMiddleware
 from anyon.config import Settings
 from anyon.services import Services
 from anyon.telemetry import Metrics
+from anyon.telemetry.traces import Tracer
 
 _DESCRIPTION = """\
 Every JSON answer is `{"success", "data", "error_data", "message"}`; an error's `error_data` holds
@@ -45,6 +47,7 @@ def create_app(
     metrics: Metrics | None = None,
     agents: Sequence[Agent] = (),
     before_scrape: Callable[[], Awaitable[None]] | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """Return the server's application. ``begin_shutdown`` ends its streams."""
     app = FastAPI(
@@ -71,6 +74,9 @@ def create_app(
     envelopes.install(app)
     app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))
     app.add_middleware(CountingMiddleware, metrics=context.metrics)
+    app.add_middleware(
+        RequestMiddleware, tracer=tracer
+    )  # the last one added is the first to see it
     return app
 
 

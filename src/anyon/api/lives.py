@@ -79,7 +79,12 @@ async def list_events(
     return Envelope.of(
         [
             lives.Event(
-                sequence=it.sequence, kind=it.kind, reason=it.reason, detail=it.detail, at=it.at
+                sequence=it.sequence,
+                kind=it.kind,
+                reason=it.reason,
+                detail=it.detail,
+                at=it.at,
+                request_id=it.request_id,
             )
             for it in found
         ]

@@ -93,6 +93,7 @@ def process(it: entities.Process) -> models.ExecutionProcess:
         status=it.status.value,
         exit_code=it.exit_code,
         dropped=it.dropped,
+        request_id=it.request_id,
         started_at=it.started_at,
         completed_at=it.completed_at,
         created_at=it.created_at,

@@ -1,10 +1,10 @@
 """Routes of the server itself: health, what it is, preferences, metrics."""
 
 import platform
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Header
 from starlette.responses import Response
 
 from anyon import __version__
@@ -12,7 +12,6 @@ from anyon.api.contexts import ActorOf, ContextOf, actor_of
 from anyon.domain.ids import TaskId
 from anyon.sdk import models
 from anyon.sdk.models import Envelope
-from anyon.telemetry import CONTENT_TYPE
 
 router = APIRouter(tags=["system"])
 
@@ -91,10 +90,18 @@ async def list_images(
     "/metrics",
     dependencies=[Depends(actor_of)],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text."}},
+    responses={
+        200: {
+            "content": {"text/plain": {}, "application/openmetrics-text": {}},
+            "description": "Prometheus text, or OpenMetrics with exemplars where that is accepted.",
+        }
+    },
 )
-async def get_metrics(context: ContextOf) -> Response:
+async def get_metrics(
+    context: ContextOf, accept: Annotated[str, Header(include_in_schema=False)] = ""
+) -> Response:
     """Return what Prometheus reads; with a token where the server asks for tokens."""
     if context.before_scrape is not None:
         await context.before_scrape()
-    return Response(context.metrics.render(), media_type=CONTENT_TYPE)
+    text, kind = context.metrics.render(accept)
+    return Response(text, media_type=kind)

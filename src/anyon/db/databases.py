@@ -1,17 +1,22 @@
 """The database behind two verbs: read and write, each one short transaction in a thread."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from anyon.db import postgres, sqlite
 from anyon.db.upgrades import upgrade
 from anyon.domain.errors import AnyonError, UnavailableError
+from anyon.telemetry.parts import DatabaseMetrics
+from anyon.telemetry.traces import span
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,10 +31,13 @@ class Database:
     are serial, also those of several servers, so what a write has read stays true until its end.
     """
 
-    def __init__(self, url_or_path: str | Path) -> None:
-        text = str(url_or_path)
-        self._is_postgres = text.startswith(("postgresql:", "postgres:", "postgresql+psycopg:"))
-        self._url = text
+    def __init__(self, url_or_path: str | Path, metrics: DatabaseMetrics | None = None) -> None:
+        address = str(url_or_path)
+        self._metrics = metrics or DatabaseMetrics(CollectorRegistry())
+        self._metrics.has_pool("read", READERS)
+        self._metrics.has_pool("write", 1)
+        self._is_postgres = address.startswith(("postgresql:", "postgres:", "postgresql+psycopg:"))
+        self._url = address
         self._writer: Engine | None = None
         self._reader: Engine | None = None
         self._is_closed = False
@@ -74,8 +82,11 @@ class Database:
         self, fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Return ``fn(connection, …)`` run in a transaction that sees one moment and cannot write."""
-        return await self._in(
-            self._read_threads, lambda: _transact(_opened(self._reader), fn, *args, **kwargs)
+        return await self._timed(
+            "read",
+            self._read_threads,
+            lambda: _opened(self._reader),
+            lambda it: fn(it, *args, **kwargs),
         )
 
     async def write(
@@ -86,9 +97,43 @@ class Database:
         It is durable when this returns, and undone when *fn* raises. A caller that is cancelled
         meanwhile does not learn which of both happened.
         """
-        return await self._in(
-            self._write_thread, lambda: _transact(_opened(self._writer), fn, *args, **kwargs)
+        return await self._timed(
+            "write",
+            self._write_thread,
+            lambda: _opened(self._writer),
+            lambda it: fn(it, *args, **kwargs),
         )
+
+    async def size_bytes(self) -> int:
+        """Return how much disk the database takes up."""
+        if self._is_postgres:
+            return await self.read(_postgres_size)
+        return await self._in(self._read_threads, lambda: _files_size(Path(self._url)))
+
+    async def _timed(
+        self,
+        kind: str,
+        threads: ThreadPoolExecutor,
+        engine: Callable[[], Engine],
+        fn: Callable[[Connection], R],
+    ) -> R:
+        """Run one transaction in a thread, with the caller's context, and measure it."""
+        leave_line = self._metrics.joined_line(kind)
+
+        def work() -> R:
+            leave_line()
+            with self._metrics.at_work(kind):
+                return _transact(engine(), fn)
+
+        context = contextvars.copy_context()
+        try:
+            with span(f"database.{kind}"):
+                return await self._in(threads, lambda: context.run(work))
+        except UnavailableError:
+            self._metrics.failed(kind)
+            raise
+        finally:
+            leave_line()  # a caller that was cancelled in the line leaves it too
 
     @staticmethod
     async def _in(threads: ThreadPoolExecutor, work: Callable[[], R]) -> R:
@@ -101,17 +146,25 @@ def _opened(engine: Engine | None) -> Engine:
     return engine
 
 
-def _transact(
-    engine: Engine,
-    fn: Callable[Concatenate[Connection, P], R],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> R:
+def _transact(engine: Engine, fn: Callable[[Connection], R]) -> R:
     try:
         with engine.begin() as connection:
-            return fn(connection, *args, **kwargs)
+            return fn(connection)
     except DBAPIError as error:
         raise _translated(error) from error
+
+
+def _postgres_size(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+def _files_size(path: Path) -> int:
+    """Return the length of SQLite's files; one that is not there (any more) has none."""
+    size = 0
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            size += path.with_name(path.name + suffix).stat().st_size
+    return size
 
 
 def _translated(error: DBAPIError) -> AnyonError:

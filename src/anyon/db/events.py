@@ -9,6 +9,7 @@ from anyon.db.rows import all_of, columns, visible
 from anyon.db.schema import events
 from anyon.domain.entities import Event
 from anyon.domain.ids import ProjectId, UserId
+from anyon.telemetry.requests import current_request_id
 
 
 def add(
@@ -20,9 +21,16 @@ def add(
     reason: str = "",
     detail: str = "",
 ) -> None:
-    """Record that something happened to a project."""
+    """Record that something happened to a project, with the request that it came of, if any."""
     connection.execute(
-        insert(events).values(project_id=project, kind=kind, reason=reason, detail=detail, at=now)
+        insert(events).values(
+            project_id=project,
+            kind=kind,
+            reason=reason,
+            detail=detail,
+            at=now,
+            request_id=current_request_id(),
+        )
     )
 
 

@@ -138,6 +138,7 @@ processes = _table(
     Column("before_head_commit", Text),
     Column("after_head_commit", Text),
     Column("dropped", Flag, nullable=False),
+    Column("request_id", Text),
     Column("started_at", UtcTime, nullable=False),
     Column("completed_at", UtcTime),
     Column("created_at", UtcTime, nullable=False),
@@ -173,6 +174,7 @@ events = _table(
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
+    Column("request_id", Text),
 )
 merges = _table(
     "merges",

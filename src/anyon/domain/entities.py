@@ -109,7 +109,8 @@ class Process:
     """One program run in a project's container ("execution process" on the wire).
 
     ``action`` is the wire's executor action (what was asked), as JSON text. ``session_id`` is the
-    agent's own session, read from its output, with which a follow-up resumes it.
+    agent's own session, read from its output, with which a follow-up resumes it. ``request_id`` is
+    that of the request which began its chain.
     """
 
     id: ProcessId
@@ -124,6 +125,7 @@ class Process:
     before_head_commit: str | None = None
     after_head_commit: str | None = None
     dropped: bool = False
+    request_id: str | None = None
     started_at: datetime
     completed_at: datetime | None = None
     created_at: datetime
@@ -155,7 +157,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a project; ``reason`` is a stable code, ``sequence`` grows."""
+    """Something that happened to a project; ``reason`` is a stable code, ``sequence`` grows.
+
+    ``request_id`` is that of the request it came of, None for the server's own doing.
+    """
 
     sequence: int
     project_id: ProjectId
@@ -163,3 +168,4 @@ class Event:
     reason: str
     detail: str
     at: datetime
+    request_id: str | None = None

@@ -47,13 +47,17 @@ class Awake(_Model):
 
 
 class Event(_Model):
-    """Something that happened to a project; ``reason`` is a stable code, ``sequence`` grows."""
+    """Something that happened to a project; ``reason`` is a stable code, ``sequence`` grows.
+
+    ``request_id`` is that of the request it came of, null for the server's own doing.
+    """
 
     sequence: int
     kind: str
     reason: str
     detail: str
     at: datetime
+    request_id: str | None = None
 
 
 class Checkpoint(_Model):

@@ -196,6 +196,7 @@ class ExecutionProcess(Model):
     updated_at: datetime
     project_id: UUID | None = None
     exit_reason: ExitReason | None = None
+    request_id: str | None = None
 
 
 class GitBranch(Model):

@@ -34,6 +34,7 @@ from anyon.services.runs import Due, Runs
 from anyon.services.spares import Spares
 from anyon.services.supervisors import Supervisor
 from anyon.telemetry import Metrics
+from anyon.telemetry.traces import span
 
 log = structlog.get_logger(__name__)
 PREFIX = "anyon"
@@ -101,8 +102,9 @@ class Attempts:
         task, project = await self._db.read(claims.task_of, actor.user_id, task_id)
         profile = self._launches.profile(project, agent, variant)
         self._launches.secrets(profile.agent)
-        work = self._start(task, project, profile, base_branch)
-        return await self._supervisor.finish(work, name=f"start of an attempt at {task_id}")
+        with span("attempt.start", task=task_id, agent=profile.agent.name):
+            work = self._start(task, project, profile, base_branch)
+            return await self._supervisor.finish(work, name=f"start of an attempt at {task_id}")
 
     async def _start(
         self, task: Task, project: Project, profile: Profile, base: str | None

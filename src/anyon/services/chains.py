@@ -21,6 +21,7 @@ from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Exit
 from anyon.telemetry import Metrics
+from anyon.telemetry.requests import current_request_id
 
 log = structlog.get_logger(__name__)
 
@@ -35,9 +36,17 @@ def status_of(end: Exit) -> ProcessStatus:
 
 
 def new_process(
-    project: ProjectId, attempt: AttemptId | None, action: actions.Action, now: datetime
+    project: ProjectId,
+    attempt: AttemptId | None,
+    action: actions.Action,
+    now: datetime,
+    *,
+    request_id: str | None = None,
 ) -> Process:
-    """Return the record of a process that is about to be started."""
+    """Return the record of a process that is about to be started.
+
+    It is of the request *request_id*, else of the one that is being worked on.
+    """
     return Process(
         id=ProcessId(new_id()),
         project_id=project,
@@ -45,6 +54,7 @@ def new_process(
         run_reason=actions.reason_of(action),
         action=actions.to_json(action),
         status=ProcessStatus.RUNNING,
+        request_id=request_id or current_request_id(),
         started_at=now,
         created_at=now,
         updated_at=now,
@@ -165,7 +175,13 @@ def _advance(
     if process.run_reason not in task_rows.CHAIN:
         return None
     if done and not is_stopping and action["next_action"] is not None:
-        following = new_process(process.project_id, attempt.id, action["next_action"], now)
+        following = new_process(
+            process.project_id,
+            attempt.id,
+            action["next_action"],
+            now,
+            request_id=process.request_id,  # also where another life of the server goes on
+        )
         process_rows.add(connection, following)
         return following
     task_rows.set_status(

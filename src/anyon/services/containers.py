@@ -36,6 +36,7 @@ from anyon.services.places import Places, WakeBudget
 from anyon.services.shells import HeldStream
 from anyon.services.supervisors import Supervisor
 from anyon.telemetry import Metrics
+from anyon.telemetry.traces import span
 
 log = structlog.get_logger(__name__)
 
@@ -197,13 +198,14 @@ class Containers:
 
     async def bring_up(self, project: Project) -> ContainerInfo:
         """Make, start or thaw the container as need be, once for all who ask meanwhile; record nothing."""
-        start = self._starts.get(project.id)
-        if start is None:
-            work = self._bring_up(project)
-            start = self._supervisor.spawn(work, name=f"start of {project.id}")
-            self._starts[project.id] = start
-            start.add_done_callback(lambda _: self._starts.pop(project.id, None))
-        return await asyncio.shield(start)
+        with span("container.bring_up", project=project.id):
+            start = self._starts.get(project.id)
+            if start is None:
+                work = self._bring_up(project)
+                start = self._supervisor.spawn(work, name=f"start of {project.id}")
+                self._starts[project.id] = start
+                start.add_done_callback(lambda _: self._starts.pop(project.id, None))
+            return await asyncio.shield(start)
 
     async def _bring_up(self, project: Project) -> ContainerInfo:
         # Looked at under the lock too: who steps the project down holds it from the moment that

@@ -17,6 +17,8 @@ from anyon.domain.states import RunReason
 from anyon.git.names import copy_patterns
 from anyon.git.repository import Begun, Repositories
 from anyon.processes.processes import Processes, ProcessSpec
+from anyon.telemetry.requests import VARIABLE
+from anyon.telemetry.traces import PARENT, current_traceparent
 
 # bash where there is one, since the wire calls these scripts Bash; sh is all an image must have.
 _SCRIPT = 'if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; else exec sh -c "$1"; fi'
@@ -167,6 +169,7 @@ class Launches:
             id=process.id,
             argv=("sh", "-c", _SCRIPT, "anyon", typ["script"]),
             cwd=cwd or WORKSPACE,
+            env=_origin(process),
             output_cap_bytes=self._cap,
         )
 
@@ -186,7 +189,7 @@ class Launches:
             id=process.id,
             argv=launch.argv,
             cwd=worktree,
-            env={**passed, **launch.env},
+            env={**_origin(process), **passed, **launch.env},
             stdin=launch.stdin,
             secrets=self.secrets(agent),
             output_cap_bytes=self._cap,
@@ -207,8 +210,14 @@ class Launches:
             id=process.id,
             argv=argv,
             cwd=cwd,
-            env=env,
+            env={**_origin(process), **env},
             stdin=stdin,
             timeout=timeout,
             output_cap_bytes=self._cap,
         )
+
+
+def _origin(process: Process) -> Mapping[str, str]:
+    """Return the variables by which a process knows the request, and the trace, that it came of."""
+    found = {VARIABLE: process.request_id, PARENT.upper(): current_traceparent()}
+    return {name: value for name, value in found.items() if value is not None}

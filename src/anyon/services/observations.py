@@ -21,7 +21,9 @@ from anyon.domain.ids import ProjectId
 from anyon.domain.states import Phase, ProcessStatus, RunReason
 from anyon.engines.engine import ContainerInfo, ContainerState, Engine
 from anyon.services.archives import Archives
+from anyon.services.disks import Disks
 from anyon.services.leases import Leases
+from anyon.services.places import Places
 from anyon.telemetry import Metrics, Scene, Usage
 
 log = structlog.get_logger(__name__)
@@ -43,6 +45,8 @@ class Observations:
         db: Database,
         engine: Engine,
         leases: Leases,
+        places: Places,
+        disks: Disks,
         archives: Archives | None,
         metrics: Metrics,
         clock: Clock,
@@ -54,6 +58,8 @@ class Observations:
         self._db = db
         self._engine = engine
         self._leases = leases
+        self._places = places
+        self._disks = disks
         self._archives = archives
         self._metrics = metrics
         self._clock = clock
@@ -94,9 +100,12 @@ class Observations:
                 ),
             ),
             checkpoint_age=self._age(projects, held, now),
+            queue_length=self._places.waiting,
+            database_bytes=await self._db.size_bytes(),
             disk_free_bytes=disk.free,
             disk_size_bytes=disk.total,
-            projects=own,
+            owners={project.id: project.user_id for project in projects},
+            disk=self._disks.used,
             usage=await self._usage(containers or ()) if self._metrics.per_project else {},
         )
 

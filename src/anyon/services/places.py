@@ -94,6 +94,11 @@ class Places:
         """Ask *make_room* when all places are taken; it says whether it stopped a project."""
         self._make_room = make_room
 
+    @property
+    def waiting(self) -> int:
+        """How many wakes wait in the line."""
+        return len(self._line)
+
     def position(self, project_id: ProjectId) -> int | None:
         """Return a waiting project's position in the line, 1 is next; None if it does not wait."""
         if not self._line:

@@ -34,6 +34,7 @@ from anyon.services.feed import Change, Feed, Kind
 from anyon.services.launches import Launches
 from anyon.services.supervisors import Supervisor
 from anyon.telemetry import Metrics
+from anyon.telemetry.traces import span
 
 log = structlog.get_logger(__name__)
 SESSION_BYTES = 1024 * 1024
@@ -268,7 +269,11 @@ class Runs:
             spec = run.spec or await self._specify(run.process, due.attempt, due.project or project)
             for left in reversed(range(START_TRIES)):
                 try:
-                    run.started_at = (await self._processes.start(project.id, spec)).started_at
+                    with span(
+                        "process.start", process=run.process.id, reason=run.process.run_reason
+                    ):
+                        state = await self._processes.start(project.id, spec)
+                    run.started_at = state.started_at
                     break
                 except UnavailableError:
                     if left == 0:

@@ -19,6 +19,7 @@ from anyon.db.databases import Database
 from anyon.domain.life import Tiers
 from anyon.engines.engine import Engine, Limits
 from anyon.engines.pauses import PausingEngine
+from anyon.engines.tracing import TracedEngine
 from anyon.git.repositories import GitRepositories
 from anyon.lifecycle.checkpointer import Checkpointer
 from anyon.lifecycle.lags import LoopLag
@@ -26,12 +27,14 @@ from anyon.lifecycle.loops import Loop
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.processes.durable import DurableProcesses
 from anyon.services import Parts, Services, build
+from anyon.services.disks import Disks
 from anyon.services.homes import server_id
 from anyon.services.observations import Observations
 from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
-from anyon.wiring import engines, keys, stores
+from anyon.telemetry.traces import Tracer
+from anyon.wiring import engines, keys, stores, traces
 
 _PURGE_INTERVAL = timedelta(hours=1)
 _LAG_INTERVAL = timedelta(seconds=1)
@@ -57,11 +60,12 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     The caller holds the home (``pidfile.only_server``).
     """
     clock = clock or SystemClock()
-    engine = PausingEngine(await engines.choose(settings))
-    database = Database(settings.database_url or settings.home / "anyon.db")
-    checkpoints = await asyncio.to_thread(_checkpoints, settings, clock)
-    processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
     metrics = Metrics(per_project=settings.metrics_per_project)
+    tracer = traces.tracer(settings)
+    engine = PausingEngine(TracedEngine(await engines.choose(settings)))
+    database = Database(settings.database_url or settings.home / "anyon.db", metrics.database)
+    checkpoints = await asyncio.to_thread(_checkpoints, settings, clock, metrics)
+    processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
     try:
         await database.open()
         services = build(
@@ -79,7 +83,7 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             await services.recover()
             if settings.tokens_required:
                 await keep_local_token(services, settings.home)
-            yield _gathered(settings, engine, processes, services, clock, metrics)
+            yield _gathered(settings, engine, processes, services, clock, metrics, tracer)
         finally:
             await services.close()
     finally:
@@ -88,10 +92,12 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             await checkpoints.close()
         await database.close()
         await engine.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
 
-def _checkpoints(settings: Settings, clock: Clock) -> Checkpoints | None:
-    objects = stores.store(settings)
+def _checkpoints(settings: Settings, clock: Clock, metrics: Metrics) -> Checkpoints | None:
+    objects = stores.store(settings, metrics.store)
     if objects is None:
         return None
     return Checkpoints(
@@ -169,6 +175,7 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
     services: Services,
     clock: Clock,
     metrics: Metrics,
+    tracer: Tracer | None,
 ) -> Anyon:
     tiers = services.tiers
     steps = Steps(
@@ -193,10 +200,13 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
         tiers=tiers,
         metrics=metrics,
     )
+    disks = Disks(db=services.db, homes=services.homes, clock=clock, server_id=services.server_id)
     observations = Observations(
         db=services.db,
         engine=engine,
         leases=services.leases,
+        places=services.places,
+        disks=disks,
         archives=services.archives,
         metrics=metrics,
         clock=clock,
@@ -209,13 +219,17 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
         metrics=metrics,
         agents=tuple(registry.registry().values()),
         before_scrape=observations.refresh,
+        tracer=tracer,
     )
     return Anyon(
         settings=settings,
         engine=engine,
         services=services,
         app=app,
-        loops=_loops(settings, reconciler, services, clock, metrics),
+        loops=(
+            *_loops(settings, reconciler, services, clock, metrics),
+            Loop(name="disks", interval=settings.disk_interval, tick=disks.tick),
+        ),
         clock=clock,
     )
 

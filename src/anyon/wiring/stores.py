@@ -6,17 +6,22 @@ from anyon.config import Settings
 from anyon.domain.errors import InvalidInputError
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.objects import ObjectStore
+from anyon.storage.observing import ObservedStore
 from anyon.storage.wrappers import RetryingStore
+from anyon.telemetry.parts import StoreMetrics
 
 
-def store(settings: Settings) -> ObjectStore | None:
+def store(settings: Settings, metrics: StoreMetrics | None = None) -> ObjectStore | None:
     """Return the object store that is set, retrying by itself, or None for ``none``.
+
+    Each call to its driver is told to *metrics*.
 
     Raises InvalidInputError (``bad_store``) for an address that no driver takes.
     """
     if settings.store == "none":
         return None
-    return RetryingStore(driver(settings))
+    bare = driver(settings)
+    return RetryingStore(bare if metrics is None else ObservedStore(bare, metrics))
 
 
 def driver(settings: Settings) -> ObjectStore:

@@ -14,6 +14,6 @@ async def test_a_late_round_is_measured() -> None:
     for seconds in (0.0, 1.0, 3.5):
         await clock.advance(timedelta(seconds=seconds))
         await lag.tick()
-    text = metrics.render().decode()
+    text = metrics.text()
     assert "anyon_event_loop_lag_seconds_count 2.0" in text
     assert "anyon_event_loop_lag_seconds_sum 2.5" in text

@@ -1,21 +1,18 @@
-"""Logs and metrics. Log events are ``noun.past_verb`` with keys; metrics are named in one place."""
+"""Metrics: all their names in one place, and what may be told of each."""
 
-import logging
 import math
-import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from anyon.telemetry.parts import DatabaseMetrics, StoreMetrics
+from anyon.telemetry.scenes import Scene, Usages
+from anyon.telemetry.traces import exemplar
 
 _EXEC_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
 _QUICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -43,100 +40,6 @@ _IDLE_STEPS = (
 _IDLE_LAST = "over_24h"
 
 
-def configure_logging(level: str = "info", form: str = "console") -> None:
-    """Send all logs to stderr: *form* ``console`` for people, ``json`` one object a line.
-
-    Control characters and newlines in values are escaped in both, so that no value forges a line.
-    """
-    number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.processors.KeyValueRenderer(
-            key_order=["timestamp", "level", "event"], drop_missing=True
-        )
-    )
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(number)
-    for noisy in ("uvicorn.access", "httpx", "httpcore", "websockets", "aiosqlite", "alembic"):
-        logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What one container uses: CPU time and kills since its start, memory and processes now."""
-
-    cpu_seconds: float
-    memory_bytes: int
-    pids: int
-    oom_kills: int
-
-
-class _Usages(Collector):
-    """What each container uses, as it was last seen; one that is not seen has no series."""
-
-    def __init__(self) -> None:
-        self.by_project: Mapping[str, Usage] = {}
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the series."""
-        labels = ["project_id"]
-        cpu = CounterMetricFamily("anyon_container_cpu_seconds", "CPU time used", labels=labels)
-        kills = CounterMetricFamily(
-            "anyon_container_oom_kills", "Kills for lack of memory", labels=labels
-        )
-        memory = GaugeMetricFamily("anyon_container_memory_bytes", "Memory in use", labels=labels)
-        pids = GaugeMetricFamily("anyon_container_pids", "Processes and threads", labels=labels)
-        for project, usage in self.by_project.items():
-            cpu.add_metric([project], usage.cpu_seconds)
-            kills.add_metric([project], usage.oom_kills)
-            memory.add_metric([project], usage.memory_bytes)
-            pids.add_metric([project], usage.pids)
-        yield from (cpu, kills, memory, pids)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What is there at the moment of a scrape.
-
-    ``containers`` counts them by status, None where the engine does not answer. ``phases``,
-    ``leases`` and ``processes`` count projects by phase, holders and running processes by reason.
-    ``checkpoint_age`` is the age of the oldest work that no checkpoint holds, None where none are
-    kept. ``projects`` are the ids of all that exist, ``usage`` is what their containers use.
-    """
-
-    containers: Mapping[str, int] | None
-    idle: Sequence[timedelta] = ()
-    phases: Mapping[str, int] = field(default_factory=dict)
-    leases: Mapping[str, int] = field(default_factory=dict)
-    processes: Mapping[str, int] = field(default_factory=dict)
-    checkpoint_age: timedelta | None = None
-    disk_free_bytes: int = 0
-    disk_size_bytes: int = 0
-    projects: Collection[str] = ()
-    usage: Mapping[str, Usage] = field(default_factory=dict)
-
-
 class Metrics:
     """What Prometheus may read. One object per server, so that tests share nothing.
 
@@ -147,7 +50,7 @@ class Metrics:
     def __init__(self, *, per_project: bool = True) -> None:
         self.registry = CollectorRegistry()
         self.per_project = per_project
-        self._usages = _Usages()
+        self._usages = Usages()
         self.registry.register(self._usages)
         self._measured: set[tuple[str, str]] = set()
         ProcessCollector(registry=self.registry)
@@ -156,6 +59,8 @@ class Metrics:
         self._declare_scene()
         self._declare_work()
         self._declare_care()
+        self.database = DatabaseMetrics(self.registry)
+        self.store = StoreMetrics(self.registry)
         self.set_containers({})
         self.set_idle(())
 
@@ -185,6 +90,9 @@ class Metrics:
         )
         self._processes = self._gauge(
             "anyon_processes_running", "Processes that run, by reason", "run_reason"
+        )
+        self._queue = self._gauge(
+            "anyon_queue_length", "Wakes that wait in the line for a place to run"
         )
         self._age = self._gauge(
             "anyon_checkpoint_age_seconds",
@@ -296,12 +204,17 @@ class Metrics:
             gauge.clear()
             for name, count in counts.items():
                 gauge.labels(name).set(count)
+        self._queue.set(scene.queue_length)
+        self.database.has_size(scene.database_bytes)
         age = scene.checkpoint_age
         self._age.set(math.nan if age is None else age.total_seconds())
         self._free.set(scene.disk_free_bytes)
         self._size.set(scene.disk_size_bytes)
-        self._usages.by_project = scene.usage if self.per_project else {}
-        for project_id in {project for project, _ in self._measured} - set(scene.projects):
+        told = self.per_project
+        self._usages.by_project = scene.usage if told else {}
+        self._usages.owners = scene.owners if told else {}
+        self._usages.disk = scene.disk if told else {}
+        for project_id in {project for project, _ in self._measured} - set(scene.owners):
             self.project_deleted(project_id)
 
     def set_containers(self, count_by_status: Mapping[str, int]) -> None:
@@ -324,7 +237,7 @@ class Metrics:
         if self.per_project:
             name = project_id
             self._measured.add((project_id, status))
-        self._exec.labels(name, status).observe(max(0.0, length.total_seconds()))
+        self._exec.labels(name, status).observe(max(0.0, length.total_seconds()), exemplar())
 
     def project_deleted(self, project_id: str) -> None:
         """Forget a project's series, so that their number stays bounded."""
@@ -334,15 +247,15 @@ class Metrics:
 
     def task_started(self, tier: str, seconds: float) -> None:
         """Count an attempt's first program that runs *seconds* after the request."""
-        self._task_starts.labels(tier).observe(seconds)
+        self._task_starts.labels(tier).observe(seconds, exemplar())
 
     def woken(self, tier: str, seconds: float) -> None:
         """Count a container brought to RUNNING from *tier* (see ``TIERS``)."""
-        self._wakes.labels(tier).observe(seconds)
+        self._wakes.labels(tier).observe(seconds, exemplar())
 
     def saved(self, reason: str, seconds: float, new_bytes: int) -> None:
         """Count a confirmed save, and what it added to the store."""
-        self._saves.labels(reason).observe(seconds)
+        self._saves.labels(reason).observe(seconds, exemplar())
         self._saved_bytes.inc(new_bytes)
 
     def save_failed(self, reason: str) -> None:
@@ -357,7 +270,7 @@ class Metrics:
 
     def restored(self, seconds: float) -> None:
         """Count a restore."""
-        self._restores.observe(seconds)
+        self._restores.observe(seconds, exemplar())
 
     def stepped(self, step: str, reason: str) -> None:
         """Count a step that was taken with a project."""
@@ -377,7 +290,7 @@ class Metrics:
 
     def request_served(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; *route* is the template, never a path with ids."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+        self._requests.labels(method, route, str(status)).observe(seconds, exemplar())
 
     def stream_opened(self, stream: str) -> None:
         """Count a stream in."""
@@ -387,9 +300,17 @@ class Metrics:
         """Count a stream out."""
         self._streams.labels(stream).dec()
 
-    def render(self) -> bytes:
-        """Return the text that Prometheus reads."""
-        return generate_latest(self.registry)
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """Return what Prometheus reads, in the form that *accept* (the header) asks for, and its type.
+
+        OpenMetrics, if it is asked for, carries exemplars: from a bucket to a trace or a request.
+        """
+        encode, kind = choose_encoder(accept)
+        return encode(self.registry), kind
+
+    def text(self) -> str:
+        """Return all series in Prometheus's plain form."""
+        return generate_latest(self.registry).decode()
 
 
 def idle_bucket(idle: timedelta) -> str:
