@@ -5,6 +5,7 @@ documentation; ``docs/reference/settings.md`` is generated from them.
 """
 
 import os
+import re
 import tomllib
 import types
 import typing
@@ -73,6 +74,15 @@ class Settings:
     terminal_awake: timedelta = _setting(
         timedelta(minutes=10),
         "How long a terminal holds its project awake after the last key; output is no activity.",
+    )
+    preview_url: str = _setting(
+        "",
+        "Address below which every name leads here, for previews, such as https://preview.example.net: "
+        "of another site than the server's own. Empty is preview.localhost on loopback, else none.",
+    )
+    preview_awake: timedelta = _setting(
+        timedelta(minutes=10),
+        "How long a preview holds its project awake after the last request or message to it.",
     )
     wakes_per_hour: int = _setting(
         120, "How often one project may be woken in an hour; 0 is no limit."
@@ -259,6 +269,10 @@ def _checked(settings: Settings) -> Settings:
         ("http://", "https://")
     ):
         raise SettingsError("setting traces_endpoint: must begin with http:// or https://")
+    if settings.preview_url and not re.fullmatch(
+        r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?", settings.preview_url.lower()
+    ):
+        raise SettingsError("setting preview_url: must be such as https://preview.example.net")
     if not 0 <= settings.port <= 65535:
         raise SettingsError("setting port: must be between 0 and 65535")
     return settings

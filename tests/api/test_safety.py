@@ -143,9 +143,10 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
             "process_id": process.id,
             "token_id": known.id,
             "checkpoint_id": (await owner.lives.save(project.id)).id,
+            "port": 3000,
             "lease_id": (await owner.lives.hold(project.id, Hold(reason="x", minutes=1))).id,
         }
-        unknown = dict.fromkeys(ids, "00000000-0000-4000-8000-00000000dead")
+        unknown = dict.fromkeys(ids, "00000000-0000-4000-8000-00000000dead") | {"port": 3000}
         headers = {"Authorization": f"Bearer {await token(guarded, STRANGER)}"}
         tried = 0
         async with guarded.http as http:

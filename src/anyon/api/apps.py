@@ -12,6 +12,7 @@ from anyon.api import (
     attempts,
     envelopes,
     lives,
+    previews,
     processes,
     projects,
     streams,
@@ -23,6 +24,8 @@ from anyon.api import (
 from anyon.api.contexts import Context
 from anyon.api.guards import GuardMiddleware, Hosts
 from anyon.api.preferences import Preferences
+from anyon.api.preview_hosts import Names
+from anyon.api.preview_proxies import PreviewMiddleware
 from anyon.api.requests import RequestMiddleware
 from anyon.config import Settings
 from anyon.services import Services
@@ -68,11 +71,23 @@ def create_app(
         preferences=Preferences(settings.home / "preferences", settings.default_agent),
     )
     app.state.context = context
-    for room in (systems, projects, lives, tasks, attempts, processes, tokens, streams, terminals):
+    for room in (
+        systems,
+        projects,
+        lives,
+        previews,
+        tasks,
+        attempts,
+        processes,
+        tokens,
+        streams,
+        terminals,
+    ):
         app.include_router(room.router)
     app.include_router(lives.deleted)
     envelopes.install(app)
     app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))
+    app.add_middleware(PreviewMiddleware, context=context, names=Names.of(settings))
     app.add_middleware(CountingMiddleware, metrics=context.metrics)
     app.add_middleware(
         RequestMiddleware, tracer=tracer

@@ -15,6 +15,7 @@ from anyon.cli import (
     load_tests,
     migrations,
     monitoring,
+    previews,
     projects,
     recover,
     servers,
@@ -64,6 +65,7 @@ servers.add_to(app)
 recover.add_to(app)
 executions.add_to(app)
 load_tests.add_to(app)
+previews.add_to(app)
 app.add_typer(projects.app, name="project")
 app.add_typer(tasks.app, name="task")
 app.add_typer(images.app, name="image")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anyon.cli import checkpoints, wakefulness
+from anyon.cli import checkpoints, previews, wakefulness
 from anyon.cli.printing import say, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, ProjectName, ask
 
@@ -161,3 +161,4 @@ app.command()(wakefulness.hold)
 app.command()(wakefulness.release)
 app.command("set")(wakefulness.set_times)
 app.command()(checkpoints.events)
+app.command()(previews.ports)

@@ -12,6 +12,7 @@ import httpx
 from anyon.sdk.connections import Connection
 from anyon.sdk.lives import LifeCalls
 from anyon.sdk.models import SystemInfo
+from anyon.sdk.previews import PreviewCalls
 from anyon.sdk.processes import ProcessCalls
 from anyon.sdk.projects import ProjectCalls
 from anyon.sdk.tasks import AttemptCalls, TaskCalls
@@ -35,6 +36,7 @@ class Client:
         self.attempts = AttemptCalls(self._connection)
         self.processes = ProcessCalls(self._connection)
         self.lives = LifeCalls(self._connection)
+        self.previews = PreviewCalls(self._connection)
         self.tokens = TokenCalls(self._connection)
 
     @property

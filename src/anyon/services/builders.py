@@ -16,6 +16,7 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.life import Tiers
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine, Limits
+from anyon.engines.ports import Ports
 from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
@@ -32,6 +33,7 @@ from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
 from anyon.services.outlooks import Outlooks
 from anyon.services.places import Places, WakeBudget
+from anyon.services.previews import Previews, signing_key
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.runs import Runs
@@ -53,7 +55,7 @@ class Parts:
     belong to where programs do not run inside as the server's own user; ``may_import`` says
     whether local directories may become projects (only where the one user is the machine's own).
     ``wakes_per_hour`` and ``max_running`` 0 are no limits.
-    ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
+    ``ports`` None shows no previews. ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
     ``pause`` holds a container still for that.
     """
 
@@ -76,6 +78,8 @@ class Parts:
     wakes_per_hour: int = 0
     max_running: int = 0
     terminal_awake: timedelta = timedelta(minutes=10)
+    ports: Ports | None = None
+    preview_awake: timedelta = timedelta(minutes=10)
     tiers: Tiers = field(default_factory=Tiers)
     undo_window: timedelta = timedelta(days=7)
     checkpoints: Checkpoints | None = None
@@ -98,6 +102,7 @@ class Services:
     outlooks: Outlooks
     places: Places
     holds: Holds
+    previews: Previews
     deletions: Deletions
     tokens: Tokens
     feed: Feed
@@ -140,6 +145,7 @@ class Services:
     async def close(self) -> None:
         """Stop following processes (they go on) and end the feed; the database stays open."""
         self.feed.close()
+        await self.previews.close()
         await self.supervisor.close()
 
 
@@ -289,6 +295,15 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
+        previews=Previews(
+            db=db,
+            containers=containers,
+            ports=parts.ports,
+            clock=clock,
+            supervisor=supervisor,
+            key=signing_key(parts.home),
+            awake_for=parts.preview_awake,
+        ),
         places=places,
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),
         tokens=Tokens(db, clock),

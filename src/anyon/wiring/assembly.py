@@ -19,6 +19,7 @@ from anyon.db.databases import Database
 from anyon.domain.life import Tiers
 from anyon.engines.engine import Engine, Limits
 from anyon.engines.pauses import PausingEngine
+from anyon.engines.ports import ContainerPorts
 from anyon.engines.tracing import TracedEngine
 from anyon.git.repositories import GitRepositories
 from anyon.lifecycle.checkpointer import Checkpointer
@@ -38,6 +39,8 @@ from anyon.wiring import engines, keys, stores, traces
 
 _PURGE_INTERVAL = timedelta(hours=1)
 _LAG_INTERVAL = timedelta(seconds=1)
+_SHARING = frozenset({"bubblewrap", "memory"})
+"""Engines whose containers use the host's own network."""
 _ALL_TREES = ("workspace", "home", "system")
 
 
@@ -153,6 +156,8 @@ def _parts(
         wakes_per_hour=settings.wakes_per_hour,
         max_running=settings.max_running,
         terminal_awake=settings.terminal_awake,
+        preview_awake=settings.preview_awake,
+        ports=ContainerPorts(engine, shares_network=engine.name in _SHARING),
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
         undo_window=settings.undo_window,
