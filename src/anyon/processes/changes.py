@@ -87,6 +87,12 @@ class Changes:
             self._ticker.cancel()
             self._ticker = None
 
+    def touch(self, key: Hashable) -> None:
+        """Have everybody who looks after *key* look again: a removed directory tells nothing itself."""
+        watch = self._watches.get(key)
+        if watch is not None:
+            watch.touch()
+
     def close(self) -> None:
         """Look after nothing any more, and have everybody look a last time."""
         if self._ticker is not None:

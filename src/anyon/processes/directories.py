@@ -59,6 +59,16 @@ class ProcessDirectory:
         """Let go of it."""
         os.close(self.descriptor)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was removed while it was held open: nothing will come in it any more."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
+    def check_there(self) -> None:
+        """Raise NotFoundError (``process_unknown``) if it was removed while it was held open."""
+        if self.is_gone:
+            raise NotFoundError(f"process {self.name} was forgotten", code="process_unknown")
+
     def has(self, name: str) -> bool:
         """Say whether there is anything of that name."""
         return self._stat(name) is not None

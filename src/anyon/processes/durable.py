@@ -315,6 +315,7 @@ class DurableProcesses:
                 ended = await self._settlements.exit_of(project, directory)
                 if ended is not None:
                     return ended
+                directory.check_there()
                 await watch.changed(seen)
         finally:
             self._changes.release(watch)
@@ -382,17 +383,16 @@ class DurableProcesses:
             _log.warning("process.not_removed", process_id=name, error=str(error))
 
     async def _remove(self, project: ProjectId, name: str) -> None:
+        directory = RunDirectory(self._run_directory(project))
         try:
-            RunDirectory(self._run_directory(project)).remove(name)
-        except PermissionError:
-            # Its user made what only he can remove.
-            await self._launchers.request(project, "remove", name)
             try:
-                RunDirectory(self._run_directory(project)).remove(name)
-            except OSError as error:
-                raise disk_error(error, "the process's directory cannot be removed") from error
+                directory.remove(name)
+            except PermissionError:  # its user made what only he can remove
+                await self._launchers.request(project, "remove", name)
+                directory.remove(name)
         except OSError as error:
             raise disk_error(error, "the process's directory cannot be removed") from error
+        self._changes.touch((project, name))
 
     def _loosely(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

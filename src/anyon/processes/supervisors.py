@@ -109,6 +109,8 @@ class Supervisors:
                         limited = True
                         await self._end(project, name, ExitReason.OUTPUT_LIMIT)
                     if ended is None:
+                        if directory.is_gone:
+                            return  # whoever saw its end first has forgotten it
                         await watch.changed(seen)
                 if _blames_children(ended):
                     await self._settlements.account(project)

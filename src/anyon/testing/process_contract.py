@@ -12,9 +12,10 @@ measures time; deadlines are generous, for a loaded machine.
 """
 
 import asyncio
+import contextlib
 import os
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -22,6 +23,7 @@ from anyon.domain.errors import AnyonError, ConflictError, InvalidInputError, No
 from anyon.domain.ids import ProcessId, new_id
 from anyon.domain.states import ExitReason
 from anyon.engines.engine import Channel
+from anyon.processes.directories import RunDirectory
 from anyon.processes.durable import DurableProcesses
 from anyon.processes.processes import ProcessSpec
 from anyon.testing.engine_trials import GRACE, PATIENCE
@@ -157,6 +159,22 @@ class ProcessContract(EndsContract):
         )
         assert (late.stdout, late.exit.reason) == (b"on\n", ExitReason.TIMEOUT)
 
+    async def test_what_is_forgotten_is_not_held_open(
+        self, trial: Trial, server: DurableProcesses
+    ) -> None:
+        """A removed directory is let go of by all who looked after it; whoever waits for it is told."""
+        for _ in range(10):
+            await server.run(trial.project, ["true"])
+        state = await trial.start(server, "sleep 987")
+        waiting = asyncio.create_task(server.wait(trial.project, state.id))
+        await asyncio.sleep(0)  # it holds the directory open now
+        RunDirectory(trial.run).remove(state.id)
+        with pytest.raises(NotFoundError) as forgotten:
+            async with asyncio.timeout(PATIENCE):
+                await waiting
+        assert forgotten.value.code == "process_unknown"
+        await seen(lambda: not _held_open(trial.run))
+
     async def test_a_command_nobody_waits_for_is_ended(
         self, trial: Trial, server: DurableProcesses
     ) -> None:
@@ -252,6 +270,15 @@ class ProcessContract(EndsContract):
         await server.forget(trial.project, state.id)
         assert not (trial.run / state.id).exists()
         assert await server.state(trial.project, state.id) is None
+
+
+def _held_open(run: Path) -> list[str]:
+    """Return the removed directories of processes that this process still has open."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(descriptor.readlink()))
+    return [name for name in found if name.startswith(str(run)) and name.endswith(" (deleted)")]
 
 
 _KILL_LAUNCHERS = (

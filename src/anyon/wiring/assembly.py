@@ -251,7 +251,9 @@ def _loops(
         Loop(name="reconciler", interval=settings.reconcile_interval, tick=reconciler.tick),
         Loop(name="lag", interval=_LAG_INTERVAL, tick=lag.tick),
     ]
-    found.append(Loop(name="reaper", interval=_PURGE_INTERVAL, tick=services.deletions.purge))
+    # A window of minutes must not become an hour because nobody looks.
+    looked = min(_PURGE_INTERVAL, max(settings.undo_window, timedelta(seconds=1)))
+    found.append(Loop(name="reaper", interval=looked, tick=services.deletions.purge))
     if services.archives is not None and settings.checkpoint_interval:
         checkpointer = Checkpointer(
             db=services.db, archives=services.archives, leases=services.leases, clock=clock
