@@ -23,6 +23,7 @@ from anyon.cli.main import app as command_line
 from anyon.cli.sessions import ExitCode
 from anyon.config import Settings
 from anyon.domain import errors
+from anyon.domain.capacity import QUIET, MemoryState, Thresholds, pressure, who_goes
 from anyon.domain.entities import Lease, Project
 from anyon.domain.ids import LOCAL_USER, LeaseId, ProjectId
 from anyon.domain.life import DEADLINES, Facts, Tiers, next_step
@@ -98,22 +99,63 @@ A project that is to be deleted is deleted from any phase.
 A phase of transition that lasts longer than its deadline is an error:
 
 {table(("phase", "deadline"), *late)}
+
+{_memory()}
 """
 
 
-def _decided(phase: Phase, idle: timedelta, tiers: Tiers, *, is_held: bool = False) -> str:
+def _memory() -> str:
+    """Return what is decided when memory runs short, asked of the decision itself."""
+    limits = Thresholds()
+    states = [
+        MemoryState(stalled_percent=limits.stalled_percent, available_bytes=2**40),
+        MemoryState(stalled_percent=0.0, available_bytes=0),
+        MemoryState(stalled_percent=None, available_bytes=limits.available_bytes - 1),
+        MemoryState(stalled_percent=None, available_bytes=limits.available_bytes),
+        MemoryState(),
+    ]
+    rows = [("stalled (10 s)", "available", "memory is short")]
+    for state in states:
+        stalled = "not told" if state.stalled_percent is None else f"{state.stalled_percent:g} %"
+        left = state.available_bytes
+        available = "not told" if left is None else f"{left / 2**20:.0f} MiB"
+        rows.append((stalled, available, "yes" if pressure(state, limits) else "no"))
     then = datetime(2026, 1, 1, tzinfo=UTC)
-    project = Project(
+    order = [("phase", "idle for", "lease", "may be stopped")]
+    for phase in (Phase.FROZEN, Phase.RUNNING, Phase.STOPPED):
+        for idle in (QUIET - timedelta(seconds=1), QUIET):
+            for is_held in (False, True):
+                project = _project(phase, then, then)
+                held = frozenset([project.id] if is_held else [])
+                goes = bool(who_goes([project], held, then + idle))
+                words = ("yes" if is_held else "no", "yes" if goes else "no")
+                order.append((f"`{phase}`", f"{idle.seconds} s", *words))
+    return f"""When memory is short (with the default thresholds) one project is stopped every ten seconds:
+
+{table(*rows)}
+
+Frozen ones before running ones, and among them the longest idle first (`memory_pressure`):
+
+{table(*order)}"""
+
+
+def _project(phase: Phase, since: datetime, active: datetime) -> Project:
+    return Project(
         id=ProjectId("p"),
         user_id=LOCAL_USER,
         name="p",
         path="/p",
         phase=phase,
-        phase_since=then + idle,
-        last_active_at=then,
-        created_at=then,
-        updated_at=then,
+        phase_since=since,
+        last_active_at=active,
+        created_at=active,
+        updated_at=active,
     )
+
+
+def _decided(phase: Phase, idle: timedelta, tiers: Tiers, *, is_held: bool = False) -> str:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    project = _project(phase, then + idle, then)
     lease = Lease(
         id=LeaseId("l"),
         project_id=project.id,

@@ -90,6 +90,20 @@ class Settings:
     max_running: int = _setting(
         0, "How many containers may run at once, frozen ones included; 0 is no limit."
     )
+    max_memory: int = _setting(
+        0,
+        "Memory of all running containers together: their limits (container_memory), or what they use "
+        "where they have none; 0 is no limit.",
+    )
+    pressure_stalls: float = _setting(
+        25.0,
+        "Percent of ten seconds in which programs waited for memory from which on sleeping projects "
+        "are stopped; 0 never.",
+    )
+    pressure_available: int = _setting(
+        256 * 1024 * 1024,
+        "Available memory below which the same happens, where the kernel tells of no stalls; 0 never.",
+    )
     reconcile_interval: timedelta = _setting(
         timedelta(seconds=15), "How often what is there is compared with what is wanted."
     )
@@ -157,6 +171,7 @@ class Settings:
 
 
 _LENGTHS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZED = {"container_memory", "max_memory", "output_cap", "pressure_available"}
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -211,7 +226,7 @@ def _value(name: str, kind: Any, raw: Any) -> Any:  # noqa: PLR0911 - one return
     if kind is timedelta:
         return timedelta(seconds=_scaled(raw, _LENGTHS, "s"))
     if kind is int:
-        is_size = name in {"container_memory", "output_cap"}
+        is_size = name in _SIZED
         return int(_scaled(raw, _SIZES, "B")) if is_size else int(str(raw))
     if kind is float:
         return float(raw)
@@ -228,7 +243,7 @@ def _value(name: str, kind: Any, raw: Any) -> Any:  # noqa: PLR0911 - one return
 def _form(name: str, kind: Any) -> str:
     if kind is timedelta:
         return "a length such as 90s, 5m or 7d"
-    if name in {"container_memory", "output_cap"}:
+    if name in _SIZED:
         return "a size such as 512MiB or 2GB"
     return {bool: "true or false", int: "a whole number", float: "a number"}.get(
         kind, "such a value"
@@ -269,6 +284,10 @@ def _checked(settings: Settings) -> Settings:
         ("http://", "https://")
     ):
         raise SettingsError("setting traces_endpoint: must begin with http:// or https://")
+    if 0 < settings.max_memory < settings.container_memory:
+        raise SettingsError("setting max_memory: must be at least container_memory")
+    if not 0 <= settings.pressure_stalls <= 100:
+        raise SettingsError("setting pressure_stalls: must be between 0 and 100 percent")
     if settings.preview_url and not re.fullmatch(
         r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?", settings.preview_url.lower()
     ):

@@ -11,6 +11,7 @@ from anyon.agents.agent import Agent
 from anyon.clock import Clock
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
+from anyon.domain.capacity import Capacity
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError
 from anyon.domain.life import Tiers
@@ -54,7 +55,7 @@ class Parts:
     ``environment`` is where agents' keys are looked up; ``files_owner`` is who a project's files
     belong to where programs do not run inside as the server's own user; ``may_import`` says
     whether local directories may become projects (only where the one user is the machine's own).
-    ``wakes_per_hour`` and ``max_running`` 0 are no limits.
+    ``wakes_per_hour`` and ``max_running`` and ``max_memory`` (bytes) 0 are no limits.
     ``ports`` None shows no previews. ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
     ``pause`` holds a container still for that.
     """
@@ -77,6 +78,7 @@ class Parts:
     lease_ttl: timedelta = TTL
     wakes_per_hour: int = 0
     max_running: int = 0
+    max_memory: int = 0
     terminal_awake: timedelta = timedelta(minutes=10)
     ports: Ports | None = None
     preview_awake: timedelta = timedelta(minutes=10)
@@ -156,7 +158,9 @@ def build(parts: Parts) -> Services:
     homes = Homes(parts.home, owner=parts.files_owner)
     leases = Leases(db, clock, supervisor, server_id=server, ttl=parts.lease_ttl)
     archives = _archives(parts, homes)
-    places = Places(engine=parts.engine, clock=clock, supervisor=supervisor, most=parts.max_running)
+    places = Places(
+        engine=parts.engine, clock=clock, supervisor=supervisor, capacity=_capacity(parts)
+    )
     containers = Containers(
         db=db,
         engine=parts.engine,
@@ -198,6 +202,14 @@ def build(parts: Parts) -> Services:
     )
     return _gathered(
         parts, archives, leases, containers, places, launches, runs, homes, feed, supervisor, server
+    )
+
+
+def _capacity(parts: Parts) -> Capacity:
+    return Capacity(
+        most_running=parts.max_running,
+        most_memory_bytes=parts.max_memory,
+        each_bytes=parts.limits.memory_bytes or 0,
     )
 
 

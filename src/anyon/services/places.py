@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 
 from anyon.clock import Clock
+from anyon.domain.capacity import Capacity
 from anyon.domain.entities import Project
-from anyon.domain.errors import AnyonError, OverLimitError
+from anyon.domain.errors import AnyonError, NotFoundError, OverLimitError
 from anyon.domain.ids import ProjectId, UserId
 from anyon.domain.lines import Waiter, fair_order
 from anyon.engines.engine import ContainerState, Engine
@@ -63,7 +64,7 @@ class _Waiting:
 
 
 class Places:
-    """Gives out the places of running containers: at most *most* (0: no limit), frozen ones included.
+    """Gives out the places of running containers, frozen ones included, as far as *capacity* goes.
 
     Who finds none waits in a line that is fair between users, for *patience* at most. Meanwhile
     *make_room* (see ``room_made_by``) is asked to stop a project that nobody needs.
@@ -75,13 +76,14 @@ class Places:
         engine: Engine,
         clock: Clock,
         supervisor: Supervisor,
-        most: int,
+        capacity: Capacity,
         patience: timedelta = PATIENCE,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._supervisor = supervisor
-        self._most = most
+        self._capacity = capacity
+        self._lacking = "max_running"
         self._patience = patience.total_seconds()
         self._line: list[_Waiting] = []
         self._starting: set[ProjectId] = set()
@@ -110,7 +112,7 @@ class Places:
     @asynccontextmanager
     async def taken(self, project: Project) -> AsyncIterator[None]:
         """Bring the container up inside the block; OverLimitError ``no_capacity`` after the patience."""
-        if not self._most:
+        if not self._capacity.is_limited:
             yield
             return
         await self._wait(project)
@@ -157,20 +159,33 @@ class Places:
 
     async def _round(self) -> bool:
         """Give away what is free and refuse who has waited too long; say whether to go on at once."""
-        up = {
-            info.project
-            for info in await self._engine.list()
-            if info.state in {ContainerState.RUNNING, ContainerState.FROZEN}
-        }
+        up = await self._up()
         by_waiter = {one.waiter: one for one in self._line}
         for waiter in fair_order([one.waiter for one in self._line], self._served):
-            has_one = waiter.project_id in up | self._starting
-            if has_one or len(up | self._starting) < self._most:
+            starting = frozenset(self._starting)
+            lacking = self._capacity.lacks(up, starting, waiter.project_id)
+            if lacking is None:
                 self._give(by_waiter[waiter])
+            else:
+                self._lacking = lacking
         self._refuse_late()
         if not self._line or self._make_room is None:
             return False
         return await self._make_room()
+
+    async def _up(self) -> Mapping[ProjectId, int]:
+        """Return what runs or is frozen, and the bytes that each uses where that counts."""
+        found = {
+            info.project: 0
+            for info in await self._engine.list()
+            if info.state in {ContainerState.RUNNING, ContainerState.FROZEN}
+        }
+        if self._capacity.is_measured:
+            for project in found:
+                with suppress(NotFoundError):  # removed since
+                    stats = await self._engine.stats(project)
+                    found[project] = stats.memory_bytes if stats else 0
+        return found
 
     def _give(self, one: _Waiting) -> None:
         self._line.remove(one)
@@ -186,9 +201,10 @@ class Places:
         for one in [one for one in self._line if now - one.since >= self._patience]:
             self._line.remove(one)
             refusal = OverLimitError(
-                f"all {self._most} places for running containers are taken",
+                f"there is no room for another running container ({self._lacking})",
                 code="no_capacity",
-                hint="Try again later; stop what is not needed, or let max_running be greater.",
+                hint="Try again later; stop what is not needed, "
+                f"or let {self._lacking} be greater.",
             )
             _tell(one, refusal)
 

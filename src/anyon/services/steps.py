@@ -10,6 +10,7 @@ from anyon.clock import Clock
 from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
+from anyon.domain.capacity import who_goes
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
@@ -101,22 +102,40 @@ class Steps:
         held = frozenset(lease.project_id for lease in await self._leases.all_held())
         for candidate in who_makes_room(projects, held):
             try:
-                if await self._made_room(candidate.id):
+                if await self._stopped_unheld(candidate.id, "capacity", may_run=False):
                     return True
             except AnyonError as error:  # another may go in its place
                 log.warning("project.made_no_room", project=candidate.id, code=error.code)
         return False
 
-    async def _made_room(self, project_id: ProjectId) -> bool:
+    async def relieve(self, detail: str) -> ProjectId | None:
+        """Stop one project to free memory, *detail* saying why, and return it; None if none may go."""
+        projects = await self._db.read(project_rows.living)
+        held = frozenset(lease.project_id for lease in await self._leases.all_held())
+        for candidate in who_goes(projects, held, self._clock.now()):
+            try:
+                if await self._stopped_unheld(
+                    candidate.id, "memory_pressure", may_run=True, detail=detail
+                ):
+                    return candidate.id
+            except AnyonError as error:  # another may go in its place
+                log.warning("project.freed_no_memory", project=candidate.id, code=error.code)
+        return None
+
+    async def _stopped_unheld(
+        self, project_id: ProjectId, reason: str, *, may_run: bool, detail: str = ""
+    ) -> bool:
         async with self._containers.lock(project_id):
             project = await self._db.read(project_rows.find, project_id)
             if project is None or project.deleted_at is not None:
                 return False
             held = frozenset(lease.project_id for lease in await self._leases.of(project_id))
-            if not who_makes_room([project], held):
+            now = self._clock.now()
+            free = who_goes([project], held, now) if may_run else who_makes_room([project], held)
+            if not free or is_lost(project):
                 return False  # somebody came for it meanwhile
-            await self._stop(project, "capacity")
-        self._metrics.stepped(Step.STOP, "capacity")
+            await self._stop(project, reason, detail)
+        self._metrics.stepped(Step.STOP, reason)
         return True
 
     async def _repaired(self, project: Project) -> Project:
@@ -158,9 +177,9 @@ class Steps:
             case _:
                 log.warning("step.not_carried_out", project=project.id, step=decision.step)
 
-    async def _stop(self, project: Project, reason: str) -> None:
+    async def _stop(self, project: Project, reason: str, detail: str = "") -> None:
         """End what runs, stop the container, save, and only then say that it is stopped."""
-        await self._containers.record(project.id, Phase.STOPPING, reason=reason)
+        await self._containers.record(project.id, Phase.STOPPING, reason=reason, detail=detail)
         reached("stop.recorded")
         await self._engine.thaw(project.id)
         reached("stop.thawed")

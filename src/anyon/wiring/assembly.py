@@ -16,6 +16,7 @@ from anyon.api.tokens import keep_local_token
 from anyon.clock import Clock, SystemClock
 from anyon.config import Settings
 from anyon.db.databases import Database
+from anyon.domain.capacity import Thresholds
 from anyon.domain.life import Tiers
 from anyon.engines.engine import Engine, Limits
 from anyon.engines.pauses import PausingEngine
@@ -25,6 +26,7 @@ from anyon.git.repositories import GitRepositories
 from anyon.lifecycle.checkpointer import Checkpointer
 from anyon.lifecycle.lags import LoopLag
 from anyon.lifecycle.loops import Loop
+from anyon.lifecycle.pressures import MemoryPressure, read_memory
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.processes.durable import DurableProcesses
 from anyon.services import Parts, Services, build
@@ -37,6 +39,7 @@ from anyon.telemetry import Metrics
 from anyon.telemetry.traces import Tracer
 from anyon.wiring import engines, keys, stores, traces
 
+_MEMORY_INTERVAL = timedelta(seconds=10)
 _PURGE_INTERVAL = timedelta(hours=1)
 _LAG_INTERVAL = timedelta(seconds=1)
 _SHARING = frozenset({"bubblewrap", "memory"})
@@ -155,6 +158,7 @@ def _parts(
         stop_grace=settings.stop_grace,
         wakes_per_hour=settings.wakes_per_hour,
         max_running=settings.max_running,
+        max_memory=settings.max_memory,
         terminal_awake=settings.terminal_awake,
         preview_awake=settings.preview_awake,
         ports=ContainerPorts(engine, shares_network=engine.name in _SHARING),
@@ -234,9 +238,22 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
         loops=(
             *_loops(settings, reconciler, services, clock, metrics),
             Loop(name="disks", interval=settings.disk_interval, tick=disks.tick),
+            _memory_loop(settings, steps),
         ),
         clock=clock,
     )
+
+
+def _memory_loop(settings: Settings, steps: Steps) -> Loop:
+    watch = MemoryPressure(
+        relief=steps,
+        read=read_memory,
+        thresholds=Thresholds(
+            stalled_percent=settings.pressure_stalls,
+            available_bytes=settings.pressure_available,
+        ),
+    )
+    return Loop(name="memory", interval=_MEMORY_INTERVAL, tick=watch.tick)
 
 
 def _loops(
