@@ -129,7 +129,7 @@ async def test_without_limits_of_their_own_use_is_measured(tmp_path: Path) -> No
                 await asyncio.sleep(0.01)
         with pytest.raises(OverLimitError):
             asking.result()
-        await services.processes.stop(LOCAL_ACTOR, process.id)
+        await services.processes.kill(LOCAL_ACTOR, process.id)
 
 
 @pytest.mark.parametrize("kind", ["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)])
