@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def need(program: str) -> str:
-    """Return the path of ``prometheus`` or ``promtool``; missing is a skip at home, a failure in CI."""
+    """Return the path of one of Debian's programs; missing is a skip at home, a failure in CI."""
     found = shutil.which(program)
     if found is None:
         reason = f"{program} is not there: run scripts/services/prometheus.sh start"
@@ -61,16 +61,39 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(config: Path, data: Path) -> Iterator[Prometheus]:
-    """Run a Prometheus over *config* for the length of the block."""
+def node_exporter() -> Iterator[str]:
+    """Run a node exporter for the length of the block; give its address as host:port."""
+    listen = _free_address()
+    command = [need("prometheus-node-exporter"), f"--web.listen-address={listen}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not is_ready(f"http://{listen}/metrics"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail("the node exporter did not start")
+            time.sleep(0.1)
+        yield listen
+    finally:
+        process.terminate()
+        process.wait(timeout=PATIENCE_SECONDS)
+
+
+def _free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{probe.getsockname()[1]}"
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextmanager
+def prometheus(config: Path, data: Path) -> Iterator[Prometheus]:
+    """Run a Prometheus over *config* for the length of the block."""
+    listen = _free_address()
     command = [
         need("prometheus"),
         f"--config.file={config}",
         f"--storage.tsdb.path={data}",
         f"--web.listen-address={listen}",
+        "--enable-feature=exemplar-storage",
         "--log.level=warn",
     ]
     log = data.with_suffix(".log")
@@ -78,7 +101,7 @@ def prometheus(config: Path, data: Path) -> Iterator[Prometheus]:
         process = subprocess.Popen(command, stdout=words, stderr=words)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _is_ready(f"http://{listen}/-/ready"):
+        while not is_ready(f"http://{listen}/-/ready"):
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"Prometheus did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.1)
@@ -88,7 +111,8 @@ def prometheus(config: Path, data: Path) -> Iterator[Prometheus]:
         process.wait(timeout=PATIENCE_SECONDS)
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Say whether an address answers well."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)

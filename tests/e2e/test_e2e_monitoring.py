@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.docker_fixtures import socket_or_skip
-from tests.prometheus_fixtures import Prometheus, need, prometheus
+from tests.prometheus_fixtures import Prometheus, need, node_exporter, prometheus
 
 from anyon.monitoring.dashboards import DASHBOARDS
 from anyon.monitoring.folders import write
@@ -22,6 +22,11 @@ from anyon.testing.servers import ServerProcess, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 NOWHERE = "127.0.0.1:9"
+EXEMPLARS = {
+    "query": "anyon_http_request_duration_seconds_bucket",
+    "start": "2020-01-01T00:00:00Z",
+    "end": "2100-01-01T00:00:00Z",
+}
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = 90) -> Any:
@@ -64,13 +69,17 @@ def has_number(answer: list[Any]) -> bool:
 def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
     """Each is sent to a Prometheus that scrapes a server at work, and returns numbers."""
     need("prometheus")
-    times = {"ANYON_FREEZE_AFTER": "1s", "ANYON_RECONCILE_INTERVAL": "200ms"}
-    saves = {"ANYON_CHECKPOINT_INTERVAL": "1s"}
-    with serving(tmp_path / "home", "bubblewrap", **times, **saves) as server:
+    times = {
+        "ANYON_FREEZE_AFTER": "1s",
+        "ANYON_RECONCILE_INTERVAL": "200ms",
+        "ANYON_CHECKPOINT_INTERVAL": "1s",
+        "ANYON_DISK_INTERVAL": "1s",
+    }
+    with node_exporter() as node, serving(tmp_path / "home", "bubblewrap", **times) as server:
         targets = Targets(
             server=server.address.removeprefix("http://"),
             docker=NOWHERE,
-            node=NOWHERE,
+            node=node,
             interval=timedelta(seconds=1),
         )
         write(tmp_path / "monitoring", render(targets))
@@ -83,7 +92,22 @@ def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
                     for query in panel.queries:
                         wait_for(lambda expr=query.expr: has_number(asked.query(expr)))
             assert asked.query('anyon_containers_total{status="no such status"}') == []
+            names, selectors = asked_by_rules(asked)
+            assert len(names) >= 9
+            for selector in (*names, *selectors):
+                wait_for(lambda one=selector: asked.query(one))
+            assert asked.get("query_exemplars", **EXEMPLARS)
             wait_for(lambda: are_well(asked))
+
+
+def asked_by_rules(asked: Prometheus) -> tuple[list[str], list[str]]:
+    """Return the series that the rules record, and all that their expressions select."""
+    rules = [rule for group in asked.get("rules")["groups"] for rule in group["rules"]]
+    form = re.compile(r"\b(?:(?:anyon|process)_[a-z0-9_]+|anyon:[a-z0-9_:]+|up)(?:\{[^}]*\})?")
+    found = {match[0] for rule in rules for match in form.finditer(rule["query"])}
+    # There have been no failing requests: the rule that records them says 0 then.
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    return recorded, sorted(one for one in found if "5.." not in one)
 
 
 def are_well(asked: Prometheus) -> bool:
