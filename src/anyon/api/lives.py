@@ -178,4 +178,5 @@ def _shown(it: Checkpoint) -> lives.Checkpoint:
         size_bytes=it.size_bytes,
         new_bytes=it.new_bytes,
         unreadable=it.unreadable,
+        trees=sorted(it.roots),
     )

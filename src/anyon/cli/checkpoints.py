@@ -49,6 +49,8 @@ def save(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> Non
         say(f"saved {taken.files} files ({_size(taken.size_bytes)}) as {taken.id}")
         if taken.unreadable:
             say(f"{taken.unreadable} files or directories could not be read: they are not in it")
+        if "system" not in taken.trees:
+            say("what is installed outside the project is not in it (`anyon doctor` says why)")
 
 
 @app.command()

@@ -103,6 +103,13 @@ def was_set_up(connection: Connection, project: ProjectId, script: str, now: dat
     )
 
 
+def must_be_set_up(connection: Connection, project: ProjectId) -> None:
+    """Record that what the setup script did is not there any more."""
+    connection.execute(
+        update(projects).where(projects.c.id == project).values(setup_completed_at=None)
+    )
+
+
 def bury(connection: Connection, user: UserId, project: ProjectId, now: datetime) -> Project | None:
     """Make a project a tombstone, which frees its name, and return it; None when there is none."""
     if get(connection, user, project) is None:

@@ -9,21 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 from anyon.clock import Clock, SystemClock
-from anyon.domain.errors import (
-    AnyonError,
-    ConflictError,
-    EngineFailedError,
-)
+from anyon.domain.errors import AnyonError, ConflictError, EngineFailedError
 from anyon.domain.ids import ProjectId
-from anyon.engines import (
-    docker_errors,
-    docker_freezer,
-    docker_options,
-    docker_programs,
-)
+from anyon.engines import docker_errors, docker_freezer, docker_options, docker_programs
 from anyon.engines.docker_client import DockerClient
 from anyon.engines.docker_errors import RefusedError
 from anyon.engines.docker_hosts import CHANGE, LOOK, DockerHost, asked
+from anyon.engines.docker_layers import DockerLayers
 from anyon.engines.docker_options import Host, container_name
 from anyon.engines.docker_streams import DockerStream, hijack
 from anyon.engines.engine import (
@@ -75,6 +67,7 @@ class DockerEngine:
             runtime=runtime,
         )
         self._machine = DockerHost(self._client, wished)
+        self.layers = DockerLayers(self._client, self._machine)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._frozen_fast: dict[ProjectId, tuple[ContainerInfo, docker_freezer.Cgroup]] = {}
 

@@ -71,6 +71,8 @@ class Checkpoint(_Model):
     new_bytes: int
     unreadable: int = 0
     """Files and directories that could not be read, so they are not in it."""
+    trees: list[str] = []
+    """``workspace``, ``home``; and ``system`` where what is installed outside the project is in it."""
 
 
 class Verified(_Model):

@@ -1,11 +1,10 @@
 """A project's files in the store: saved, and put back in place; whoever calls holds the project's lock."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 import structlog
 from sqlalchemy import Connection
@@ -22,11 +21,12 @@ from anyon.domain.states import Phase
 from anyon.engines.pauses import PauseFailedError
 from anyon.failpoints import reached
 from anyon.services.homes import Homes
+from anyon.services.installations import SYSTEM, Installations
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import remove_tree
 from anyon.storage.owners import Claim, OwnedElsewhereError, TakeOver
-from anyon.storage.records import Checkpoint
+from anyon.storage.records import Checkpoint, Root
 from anyon.storage.saves import Saved
 from anyon.storage.stillness import Stillness
 from anyon.storage.verifying import Verified
@@ -50,7 +50,8 @@ class Archives:
     """Saves *trees* (of ``workspace``, ``home``, ``system``) of projects, and brings them back.
 
     A save that has returned can be restored anywhere. *pause* makes a context in which nothing of
-    a project runs, so that a save is of one instant.
+    a project runs, so that a save is of one instant. Without *installations* ``system`` is neither
+    saved nor brought back.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Archives:
         clock: Clock,
         metrics: Metrics | None = None,
         pause: Pause | None = None,
+        installations: Installations | None = None,
     ) -> None:
+        self._installations = installations
         self._metrics = metrics or Metrics()
         self._saved_at: dict[ProjectId, datetime] = {}
         self._checkpoints = checkpoints
@@ -96,25 +99,35 @@ class Archives:
         """
         async with self._lock(project):
             found = await self._db.read(project_rows.find, project.id)
-            if found is None or self.must_restore(found):
+            if found is None or self.must_restore(found) or _is_going(found, reason):
                 raise ConflictError(
                     "the project's files are in the store only", code="project_archived"
                 )
             return await self._save(found, reason)
 
     async def _save(self, project: Project, reason: str) -> Checkpoint:
-        trees = {
-            name: path
-            for name, path in self._homes.trees(project).items()
-            # What was installed goes with a container that somebody removed; the rest must be there.
-            if name in self._trees and (name != "system" or path.is_dir())
-        }
+        trees = self._homes.trees(project)
+        trees = {name: trees[name] for name in self._trees - {SYSTEM}}
+        bases = {}
+        if self._installations is not None:
+            installed = await self._installations.tree(project)
+            if installed is not None:
+                trees[SYSTEM], bases[SYSTEM] = installed
         now, began = self._clock.now(), self._clock.monotonic()
         epoch = await self._claimed(project)
         # Before the files: what is recorded while they are read has its files in the next one.
         records = await self._db.read(copies.of_project, project.id)
+        save = partial(
+            self._checkpoints.save,
+            place(project),
+            trees,
+            bases=bases,
+            reason=reason,
+            epoch=epoch,
+            records=records,
+        )
         try:
-            saved = await self._written(project, trees, reason, epoch, records)
+            saved = await self._written(project, save)
         except AnyonError as error:
             self._metrics.save_failed(reason)
             if error.code == OwnershipLostError.default_code:
@@ -134,23 +147,8 @@ class Archives:
             )
         return saved.checkpoint
 
-    async def _written(
-        self,
-        project: Project,
-        trees: Mapping[str, Path],
-        reason: str,
-        epoch: int,
-        records: bytes,
-    ) -> Saved:
+    async def _written(self, project: Project, save: Callable[..., Awaitable[Saved]]) -> Saved:
         freeze = None if self._pause is None else partial(self._pause, project.id)
-        save = partial(
-            self._checkpoints.save,
-            place(project),
-            trees,
-            reason=reason,
-            epoch=epoch,
-            records=records,
-        )
         try:
             saved = await save(freeze=freeze)
         except PauseFailedError as error:
@@ -238,12 +236,21 @@ class Archives:
         chosen = await self.chosen(project, checkpoint_id)
         staging = self._homes.staging(project.id, new_id())
         began = self._clock.monotonic()
+        installed = chosen.roots.get(SYSTEM)
+        if installed is not None and not self._accepts(installed):
+            installed = None
+            await self._db.write(_note_left, project.id, self._clock.now(), chosen)
         try:
-            targets = {name: staging / name for name in chosen.roots}
-            await self._checkpoints.restore(place(project), chosen.id, targets)
+            names = [n for n in chosen.roots if n != SYSTEM or installed is not None]
+            targets = {name: staging / name for name in names}
+            restored = await self._checkpoints.restore(place(project), chosen.id, targets)
             reached("restore.staged")
+            for note in restored.notes:
+                log.warning("project.restored_in_part", project=project.id, note=note)
             async with self._lock(project):
                 await self._homes.replace(project, targets)
+                if self._installations is not None:
+                    self._installations.put(project, chosen.id, installed)
                 self._saved_at[project.id] = self._clock.now()
         finally:
             # A restore's own copies: none after a success, parts after a failure.
@@ -251,6 +258,29 @@ class Archives:
         self._metrics.restored(self._clock.monotonic() - began)
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
+
+    def _accepts(self, root: Root) -> bool:
+        return self._installations is not None and self._installations.accepts(root)
+
+    async def settle(
+        self, project: Project, *, is_there: bool, ensure: Callable[[], Awaitable[object]]
+    ) -> None:
+        """See to it that the container, made by *ensure* if need be, has what was installed in it.
+
+        *is_there* says whether there is one now. UnavailableError where that is in a store that
+        does not answer: a container without it would be saved as the project's state.
+        """
+        installations = self._installations
+        if installations is None or not installations.must_settle(project, is_there=is_there):
+            return
+        async with self._lock(project):
+            await installations.settle(project, ensure)
+
+    @asynccontextmanager
+    async def still(self, project: Project) -> AsyncIterator[None]:
+        """Keep saves out of the block, in which what they read may be removed."""
+        async with self._lock(project):
+            yield
 
     async def confirm(self, project: Project, *, reason: str = "archive") -> None:
         """Return once the store has all that is here; of a release that was begun, it has.
@@ -280,6 +310,14 @@ class Archives:
         self._claims.pop(project.id, None)
 
 
+def _is_going(project: Project, reason: str) -> bool:
+    """Say whether the project's files are on their way out: only who takes them away still saves."""
+    is_deleted = project.deleted_at is not None
+    return (is_deleted and reason != "delete") or (
+        project.phase is Phase.ARCHIVING and reason != "archive"
+    )
+
+
 def owned_elsewhere() -> ConflictError:
     """Return the error for work on a project that another server has taken over."""
     return ConflictError(
@@ -292,6 +330,20 @@ def owned_elsewhere() -> ConflictError:
 def is_lost(project: Project) -> bool:
     """Say whether another server has taken the project over: then nothing is done with it here."""
     return project.phase is Phase.ERROR and project.state_reason == OWNED_ELSEWHERE
+
+
+def _note_left(
+    connection: Connection, project_id: ProjectId, now: datetime, chosen: Checkpoint
+) -> None:
+    """Record that what was installed stays in the checkpoint; the setup script may run again."""
+    base = chosen.roots[SYSTEM].base
+    detail = (
+        f"it was installed by the engine {base.get('engine', '(unknown)')}: {chosen.id} keeps it"
+    )
+    project_rows.must_be_set_up(connection, project_id)
+    event_rows.add(
+        connection, project_id, "system.left_out", now, reason="other_engine", detail=detail
+    )
 
 
 def _note_loss(connection: Connection, project_id: ProjectId, now: datetime, detail: str) -> None:

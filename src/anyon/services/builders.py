@@ -17,6 +17,7 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.life import Tiers
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine, Limits
+from anyon.engines.layers import KeepsLayers
 from anyon.engines.ports import Ports
 from anyon.failpoints import reached
 from anyon.git.repository import Repositories
@@ -30,6 +31,7 @@ from anyon.services.feed import Feed
 from anyon.services.holds import Holds
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
+from anyon.services.installations import SYSTEM, Installations
 from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
 from anyon.services.outlooks import Outlooks
@@ -87,6 +89,10 @@ class Parts:
     checkpoints: Checkpoints | None = None
     saved_trees: Sequence[str] = ("workspace", "home", "system")
     pause: Pause | None = None
+    layers: KeepsLayers | None = None
+    """Of an engine that keeps what is installed in a place of its own."""
+    layer_base: Mapping[str, str] = field(default_factory=dict)
+    """What the layers of any other engine lie over."""
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -224,6 +230,21 @@ def _archives(parts: Parts, homes: Homes) -> Archives | None:
         clock=parts.clock,
         metrics=parts.metrics,
         pause=parts.pause,
+        installations=_installations(parts, parts.checkpoints, homes),
+    )
+
+
+def _installations(parts: Parts, checkpoints: Checkpoints, homes: Homes) -> Installations | None:
+    if SYSTEM not in parts.saved_trees:
+        return None
+    return Installations(
+        checkpoints=checkpoints,
+        db=parts.db,
+        engine=parts.engine,
+        layers=parts.layers,
+        base={"engine": parts.engine.name, **parts.layer_base},
+        homes=homes,
+        clock=parts.clock,
     )
 
 

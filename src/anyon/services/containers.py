@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -223,6 +224,10 @@ class Containers:
                 self._budget.spend(project.id)
             async with self._within(_RESTORE_DEADLINE, project):
                 await self._bring_files_back(found)
+                if self._archives is not None and tier in {"stopped", "archived"}:
+                    is_there = info is not None
+                    ensure = partial(self._made, found)
+                    await self._archives.settle(found, is_there=is_there, ensure=ensure)
             async with self._within(self._deadline, project):
                 if info is not None and info.state is ContainerState.FROZEN:
                     info = await self._engine.thaw(project.id)
@@ -263,10 +268,7 @@ class Containers:
             self._supervisor.spawn(work, name=f"claim of {project.id}")
 
     async def _start_stopped(self, project: Project) -> ContainerInfo:
-        await self._homes.make(project)
-        reached("start.directories_made")
-        await self._engine.ensure(self._spec(project))
-        reached("start.container_made")
+        await self._made(project)
         info = await self._engine.start(project.id)
         reached("start.container_started")
         # Whatever ran in an earlier life of the container is over: it gets its exit now.
@@ -274,6 +276,12 @@ class Containers:
         reached("start.processes_adopted")
         log.info("container.started", project=project.id)
         return info
+
+    async def _made(self, project: Project) -> None:
+        await self._homes.make(project)
+        reached("start.directories_made")
+        await self._engine.ensure(self._spec(project))
+        reached("start.container_made")
 
     async def _not_deleted(self, project_id: ProjectId) -> Project:
         found = await self._db.read(project_rows.find, project_id)

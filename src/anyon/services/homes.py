@@ -107,9 +107,19 @@ class Homes:
                 staged[name].rename(path)
                 reached("homes.tree_replaced")
 
+    async def replace_system(self, project: Project, staged: Path) -> None:
+        """Put *staged* in the place of what is kept of what the project installed."""
+        await asyncio.to_thread(self._replace_system, project, staged)
+
+    def _replace_system(self, project: Project, staged: Path) -> None:
+        path = self.system(project.id)
+        self._to_trash(path, f"{project.id}-system")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        staged.rename(path)
+
     def _to_trash(self, path: Path, name: str) -> None:
         trash = self.home / "trash"
-        trash.mkdir(exist_ok=True, mode=0o700)
+        trash.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists():
             path.rename(trash / f"{name}-{new_id()}")
 

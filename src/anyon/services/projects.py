@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -313,7 +314,8 @@ class Projects:
             reached("delete.container_stopped")
             await self._archives.confirm(project, reason="delete")
             reached("delete.state_confirmed")
-        await self._containers.remove(project.id)
+        async with self._archives.still(project) if self._archives else nullcontext():
+            await self._containers.remove(project.id)
         reached("delete.container_removed")
         await self._homes.discard(project)
         reached("delete.files_discarded")

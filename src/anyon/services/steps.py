@@ -198,7 +198,8 @@ class Steps:
         reached("archive.state_confirmed")
         await self._containers.record(project.id, Phase.ARCHIVING, reason=reason)
         reached("archive.recorded")
-        await self._engine.remove(project.id)
+        async with archives.still(project):
+            await self._engine.remove(project.id)
         reached("archive.container_removed")
         await archives.release(project)
         reached("archive.files_released")

@@ -78,8 +78,11 @@ class Checkpoints(History):
         epoch: int = 0,
         records: bytes = b"",
         freeze: Freeze | None = None,
+        bases: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Saved:
         """Capture *trees* (``workspace``, ``home``, ``system``) and return once that is durable.
+
+        *bases* says of trees that are layers what they lie over; it is kept with them.
 
         When nothing has changed the last checkpoint is returned, once it is seen to be the
         head still. With *freeze* everything is copied first, and again what changed meanwhile
@@ -90,6 +93,7 @@ class Checkpoints(History):
         loop = asyncio.get_running_loop()
         wish = Wish(
             trees=dict(trees),
+            bases=bases or {},
             reason=reason,
             at=self._clock.now(),
             epoch=epoch,

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from anyon.storage.uploads import Uploads
 _TRIES = 3
 _PATIENT_BYTES = 1 << 30
 """A file from this size on is read once, even if it changes meanwhile."""
+_OVERLAYS_OWN = re.compile(r"(user|trusted)\.overlay\.(origin|impure|uuid|nlink|upper)")
+"""What an overlay notes of the files below it on this machine: wrong on any other."""
 _XATTRS = ("user.", "trusted.overlay.", "security.capability", "system.posix_acl_")
 
 
@@ -55,12 +58,16 @@ def capture(directory: int, name: bytes, seen: os.stat_result, uploads: Uploads)
 def xattrs(fd: int) -> list[tuple[str, bytes]]:
     """Return the extended attributes of an open file that belong to its content."""
     try:
-        names = [name for name in os.listxattr(fd) if name.startswith(_XATTRS)]
+        names = [name for name in os.listxattr(fd) if _is_content(name)]
         return [(name, os.getxattr(fd, name)) for name in sorted(names)]
     except OSError as error:
         if error.errno in {errno.ENOTSUP, errno.ENODATA}:
             return []
         raise
+
+
+def _is_content(name: str) -> bool:
+    return name.startswith(_XATTRS) and not _OVERLAYS_OWN.fullmatch(name)
 
 
 def _file(directory: int, name: bytes, uploads: Uploads) -> Captured:

@@ -17,13 +17,28 @@ CACHES = (
     "home/go/pkg/mod",
     "home/.local/share/pnpm/store",
     "home/.bun/install/cache",
-    "system/var/cache/apt",
-    "system/var/lib/apt/lists",
-    "system/tmp/*",
-    "system/run/*",
-    "system/proc",
-    "system/sys",
-    "system/dev",
+)
+# What is installed lies in a layer: docker's is the tree itself; bubblewrap has one over ``/``,
+# or several over parts of it. Beside each it needs a directory of its own to work in.
+_LAYERS = ("system/", "system/upper/")
+INSTALLED = (
+    *(
+        f"{layer}{path}"
+        for layer in _LAYERS
+        for path in (
+            "var/cache/apt",
+            "var/lib/apt/lists",
+            "tmp/*",
+            "run/*",
+            "proc",
+            "sys",
+            "dev",
+        )
+    ),
+    "system/layers/var/upper/cache/apt",
+    "system/layers/var/upper/lib/apt/lists",
+    "system/work",
+    *(f"system/layers/{part}/work" for part in ("usr", "etc", "opt", "var")),
 )
 CREDENTIALS = (
     "home/.claude/.credentials.json",
@@ -41,7 +56,7 @@ CREDENTIALS = (
 )
 SPARES = ("workspace/.worktrees/anyon-spare",)
 """Worktrees that are made ahead of need and hold nobody's work."""
-DEFAULTS = CACHES + CREDENTIALS + SPARES
+DEFAULTS = CACHES + INSTALLED + CREDENTIALS + SPARES
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import os
 import re
 import time
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -18,8 +18,10 @@ from anyon.storage.keys import Keys, ProjectKey
 from anyon.storage.objects import DamagedError
 
 FORMAT = 1
-FORKED = 2
-"""The format of checkpoints that need packs of another project; others are still written as 1."""
+EXTENDED = 2
+"""The format of checkpoints with packs of another project, or layers with a base; others are still
+written as 1."""
+_EXTENSIONS = frozenset({"family", "borrowed", "base"})
 _PROJECT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,3}")
 
 
@@ -83,6 +85,8 @@ class Root:
 
     node: str
     attributes: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, str] = field(default_factory=dict)
+    """What the tree lies over, where it is a layer: ``engine``, ``image`` and the like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +146,12 @@ def new_checkpoint_id(at: datetime) -> str:
 def encode(key: ProjectKey, kind: str, record: Any) -> bytes:
     """Return the object that holds *record*, one of this room's record classes."""
     body = {"format": FORMAT, "kind": kind, **asdict(record)}
-    if body.get("family") or body.get("borrowed"):
-        body["format"] = FORKED
-    else:
-        body.pop("family", None)
-        body.pop("borrowed", None)
+    for optional in (body, *body.get("roots", {}).values()):
+        for member in _EXTENSIONS & optional.keys():
+            if optional[member]:
+                body["format"] = EXTENDED
+            else:
+                del optional[member]
     text = json.dumps(body, separators=(",", ":"), sort_keys=True, default=_plain).encode()
     first = json.dumps({"key": key.id.hex(), "signature": key.signature(text)}).encode()
     return first + b"\n" + text + b"\n"
@@ -156,13 +161,9 @@ def decode_checkpoint(data: bytes, keys: Keys, project: str) -> Checkpoint:
     """Return the checkpoint in *data*, or raise DamagedError."""
     body = decoded(data, keys, project, "checkpoint")
     try:
-        found = Checkpoint(
-            **{
-                **body,
-                "at": datetime.fromisoformat(body["at"]),
-                "roots": {name: Root(**root) for name, root in body["roots"].items()},
-            }
-        )
+        roots = {name: Root(**_known(Root, root)) for name, root in body["roots"].items()}
+        at = datetime.fromisoformat(body["at"])
+        found = Checkpoint(**{**_known(Checkpoint, body), "at": at, "roots": roots})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"a checkpoint of {project} is not of its form: {error}") from error
     tenant = project.rpartition("/")[0]
@@ -176,7 +177,7 @@ def decode_head(data: bytes, keys: Keys, project: str) -> Head:
     """Return the head in *data*, or raise DamagedError."""
     body = decoded(data, keys, project, "head")
     try:
-        return Head(**{**body, "at": datetime.fromisoformat(body["at"])})
+        return Head(**{**_known(Head, body), "at": datetime.fromisoformat(body["at"])})
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"the head of {project} is not of its form: {error}") from error
 
@@ -193,12 +194,18 @@ def decoded(data: bytes, keys: Keys, project: str, kind: str) -> dict[str, Any]:
         raise DamagedError(f"the {kind} of {project} cannot be read: {error}") from error
     if not signed or body.pop("kind", None) != kind:
         raise DamagedError(f"the {kind} of {project} is not what was written for it")
-    if body.pop("format", None) not in {FORMAT, FORKED}:
+    if body.pop("format", None) not in {FORMAT, EXTENDED}:
         raise DamagedError(
             f"the {kind} of {project} is of a format this version does not know",
             hint="Update Anyon.",
         )
     return body
+
+
+def _known(kind: type[Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Return the members that *kind* has: a writer of the same format may have added others."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in body.items() if name in names}
 
 
 def _plain(value: object) -> str:

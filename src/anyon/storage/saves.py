@@ -41,6 +41,7 @@ class Wish:
     """What is to be saved, and how."""
 
     trees: Mapping[str, Path]
+    bases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reason: str
     at: datetime
     epoch: int = 0
@@ -241,7 +242,8 @@ class Save:
             state.folders.update(scan.folders)
             state.contents.update(scan.contents)
             node, attributes = scan.top
-            state.tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"))
+            base = dict(self._wish.bases.get(scan.name, {}))
+            state.tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"), base)
             state.closed_folders += scan.closed_folders
         state.contents = {k: c for k, c in state.contents.items() if k in state.folders}
         return state

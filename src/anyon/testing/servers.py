@@ -35,9 +35,9 @@ class ServerProcess:
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = home.parent / f"{home.name}.log"
-        self._engine = engine
+        self.engine = engine
+        self.settings = settings or {}
         self._program = program
-        self._env = os.environ | {"ANYON_HOME": str(home)} | (settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,9 +48,10 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers."""
-        command = [str(self._program), "serve", "--engine", self._engine, "--port", str(self.port)]
+        command = [str(self._program), "serve", "--engine", self.engine, "--port", str(self.port)]
+        env = os.environ | {"ANYON_HOME": str(self.home)} | self.settings
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._env, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:

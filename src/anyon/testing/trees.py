@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 
 Described = dict[bytes, tuple[object, ...]]
-IGNORED = (stat.S_IFIFO, stat.S_IFSOCK)
+IGNORED = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFCHR)
+_COMPARED = ("user.", "trusted.overlay.", "security.capability")
 
 
 def describe(root: Path, *, with_times: bool = True) -> Described:
@@ -18,7 +19,8 @@ def describe(root: Path, *, with_times: bool = True) -> Described:
         path, at = waiting.pop()
         st = os.lstat(at)
         kind = stat.S_IFMT(st.st_mode)
-        if kind in IGNORED:
+        is_whiteout = kind == stat.S_IFCHR and st.st_rdev == 0
+        if kind in IGNORED and not is_whiteout:
             continue
         content: object = b""
         link = b""
@@ -27,10 +29,11 @@ def describe(root: Path, *, with_times: bool = True) -> Described:
         elif kind == stat.S_IFREG:
             content = Path(os.fsdecode(at)).read_bytes() if st.st_size < (1 << 30) else st.st_size
             link = inodes.setdefault(st.st_ino, path) if st.st_nlink > 1 else b""
-        else:
+        elif kind == stat.S_IFDIR:
             names = sorted(os.listdir(at), reverse=True)  # noqa: PTH208 - names are bytes
             waiting += [(path + b"/" + name, at + b"/" + name) for name in names]
-        xattrs = () if kind == stat.S_IFLNK else tuple(sorted(_xattrs(at)))
+        has_xattrs = kind in {stat.S_IFREG, stat.S_IFDIR}
+        xattrs = tuple(sorted(_xattrs(at))) if has_xattrs else ()
         time = st.st_mtime_ns if with_times else 0
         found[path] = (
             kind,
@@ -122,4 +125,4 @@ def _takes_xattrs(root: Path) -> bool:
 
 
 def _xattrs(path: bytes) -> list[tuple[str, bytes]]:
-    return [(n, os.getxattr(path, n)) for n in os.listxattr(path) if n.startswith("user.")]
+    return [(n, os.getxattr(path, n)) for n in os.listxattr(path) if n.startswith(_COMPARED)]

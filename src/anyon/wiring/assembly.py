@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import platform
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
 from fastapi import FastAPI
 
 from anyon.agents import registry
@@ -19,6 +21,7 @@ from anyon.db.databases import Database
 from anyon.domain.capacity import Thresholds
 from anyon.domain.life import Tiers
 from anyon.engines.engine import Engine, Limits
+from anyon.engines.layers import KeepsLayers
 from anyon.engines.pauses import PausingEngine
 from anyon.engines.ports import ContainerPorts
 from anyon.engines.tracing import TracedEngine
@@ -44,7 +47,9 @@ _PURGE_INTERVAL = timedelta(hours=1)
 _LAG_INTERVAL = timedelta(seconds=1)
 _SHARING = frozenset({"bubblewrap", "memory"})
 """Engines whose containers use the host's own network."""
-_ALL_TREES = ("workspace", "home", "system")
+_OWN_TREES = ("workspace", "home")
+_ALL_TREES = (*_OWN_TREES, "system")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +71,14 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     The caller holds the home (``pidfile.only_server``).
     """
     clock = clock or SystemClock()
+    chosen = await engines.choose(settings)
+    layers = engines.layers(chosen)
+    hidden = await layers.why_hidden() if layers is not None else ""
+    if hidden:
+        log.warning("storage.system_not_kept", engine=chosen.name, reason=hidden)
     metrics = Metrics(per_project=settings.metrics_per_project)
     tracer = traces.tracer(settings)
-    engine = PausingEngine(TracedEngine(await engines.choose(settings)))
+    engine = PausingEngine(TracedEngine(chosen))
     database = Database(settings.database_url or settings.home / "anyon.db", metrics.database)
     checkpoints = await asyncio.to_thread(_checkpoints, settings, clock, metrics)
     processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
@@ -83,6 +93,8 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
                 checkpoints=checkpoints,
                 clock=clock,
                 metrics=metrics,
+                layers=layers,
+                trees=_ALL_TREES if not hidden else _OWN_TREES,
             )
         )
         try:
@@ -115,6 +127,14 @@ def _checkpoints(settings: Settings, clock: Clock, metrics: Metrics) -> Checkpoi
     )
 
 
+def _system_name() -> str:
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:  # a system that does not say its name
+        return platform.system()
+    return " ".join((release["ID"], release.get("VERSION_ID", ""))).strip()
+
+
 def _run_directory(settings: Settings, project: str) -> Path:
     return settings.home / "state" / project / "run"
 
@@ -128,6 +148,8 @@ def _parts(
     checkpoints: Checkpoints | None,
     clock: Clock,
     metrics: Metrics,
+    layers: KeepsLayers | None,
+    trees: Sequence[str],
 ) -> Parts:
     limits = Limits(
         cpus=settings.container_cpus or None,
@@ -136,8 +158,6 @@ def _parts(
     )
     # Programs in Docker run as the image's user; elsewhere they run as the server's own.
     uid = settings.container_uid
-    # What is installed in a Docker container lies in the engine's own layers, not in a tree.
-    trees = ("workspace", "home") if engine.name == "docker" else _ALL_TREES
     # Local files are let go only where a store holds all of them; else the last tier is off.
     can_archive = checkpoints is not None and trees == _ALL_TREES
     others = engine.name == "docker" and os.geteuid() == 0
@@ -167,6 +187,8 @@ def _parts(
         undo_window=settings.undo_window,
         metrics=metrics,
         saved_trees=trees,
+        layers=layers,
+        layer_base={"system": _system_name()},
         pause=engine.pause,
         tiers=Tiers(
             freeze_after=settings.freeze_after,

@@ -46,6 +46,7 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         await asyncio.to_thread(_store, settings),
         await asyncio.to_thread(_keys, settings),
         await _chosen(settings),
+        await _installed(settings),
     ]
 
 
@@ -109,6 +110,24 @@ async def _chosen(settings: Settings) -> Finding:
     await engine.close()
     detail = f"{engine.name} (setting: {settings.engine})"
     return Finding(name="engine", ok=True, detail=detail, needed=True)
+
+
+async def _installed(settings: Settings) -> Finding:
+    """Say whether checkpoints hold what is installed outside the projects."""
+    name = "installed"
+    try:
+        engine = await engines.choose(settings)
+        try:
+            layers = engines.layers(engine)
+            hidden = await layers.why_hidden() if layers is not None else ""
+        finally:
+            await engine.close()
+    except AnyonError as error:
+        return Finding(name=name, ok=False, detail=error.message, hint=error.hint)
+    if not hidden:
+        return Finding(name=name, ok=True, detail="in checkpoints too")
+    hint = "checkpoints hold workspace and home; let setup scripts install what a project needs"
+    return Finding(name=name, ok=False, detail=f"not in checkpoints: {hidden}", hint=hint)
 
 
 def _store(settings: Settings) -> Finding:

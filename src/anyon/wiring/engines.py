@@ -8,6 +8,7 @@ from anyon.engines import docker_sockets
 from anyon.engines.bubblewrap import BubblewrapEngine
 from anyon.engines.docker import DockerEngine
 from anyon.engines.engine import Engine
+from anyon.engines.layers import KeepsLayers
 from anyon.engines.memory import MemoryEngine
 
 
@@ -56,6 +57,11 @@ async def choose(settings: Settings) -> Engine:
                 return await _examined(docker(settings))
             except EngineUnavailableError:
                 return await _examined(bubblewrap(settings))
+
+
+def layers(engine: Engine) -> KeepsLayers | None:
+    """Return the power to reach layers of an engine that keeps them in a place of its own."""
+    return engine.layers if isinstance(engine, DockerEngine) else None
 
 
 async def _examined(engine: Engine) -> Engine:

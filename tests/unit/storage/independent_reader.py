@@ -10,6 +10,7 @@ the files back without Anyon.
 import base64
 import json
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,13 @@ class Bucket:
         return found
 
 
-def extract(objects: dict[str, bytes], project: str, tree: str, target: Path) -> None:
-    """Write one tree of the project's last checkpoint to *target*."""
+def extract(
+    objects: dict[str, bytes], project: str, tree: str, target: Path, checkpoint_id: str = ""
+) -> None:
+    """Write one tree of a checkpoint (empty: the project's last) to *target*."""
     bucket = Bucket(objects, project)
-    checkpoint = bucket.record("checkpoints/" + bucket.record("head")["checkpoint"])
+    chosen = checkpoint_id or bucket.record("head")["checkpoint"]
+    checkpoint = bucket.record(f"checkpoints/{chosen}")
     chunks: dict[str, bytes] = {}
     bucket.keep_family(checkpoint.get("family") or project)
     for pack in checkpoint["packs"]:
@@ -92,6 +96,11 @@ def _file(
     chunks: dict[str, bytes], row: dict[str, Any], path: bytes, inodes: dict[int, bytes]
 ) -> None:
     if row["type"] == "skipped":
+        return
+    if row["type"] == "whiteout":
+        os.mknod(path, stat.S_IFCHR | row["mode"], 0)
+        os.chown(path, row["uid"], row["gid"])
+        os.utime(path, ns=(row["mtime"], row["mtime"]))
         return
     if row["type"] == "symlink":
         os.symlink(_bytes(row, "target"), path)

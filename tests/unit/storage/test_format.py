@@ -3,8 +3,12 @@
 """The format is what its page says, and trees of every shape survive it."""
 
 import asyncio
+import hashlib
 import importlib.util
+import json
 import os
+import stat
+import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anyon.clock import SystemClock
-from anyon.storage import trees
+from anyon.storage import records, trees
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
 from anyon.storage.folders import remove_tree
+from anyon.storage.keys import PlainKeys
 from anyon.storage.objects import DamagedError
+from anyon.storage.records import Head
 from anyon.storage.retention import Retention, kept
 from anyon.testing.trees import describe, make_hostile
 
@@ -62,6 +68,162 @@ async def test_an_independent_reader_reads_a_fork_whose_source_is_gone(tmp_path:
     objects = {info.key: store.get(info.key).data for info in store.list("")}
     independent_reader.extract(objects, "user/fork", "workspace", tmp_path / "back")
     assert describe(tmp_path / "back") == describe(tmp_path / "tree")
+
+
+async def test_an_independent_reader_gets_layers_back(tmp_path: Path) -> None:
+    """What was installed comes back by the page alone too: deletions, opaque directories, rights."""
+    make_layer(tmp_path / "layer")
+    store = MemoryStore()
+    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=SystemClock())
+    base = {"engine": "docker", "image": "some:image", "image_id": "sha256:0"}
+    saved = await checkpoints.save(PROJECT, {"system": tmp_path / "layer"}, bases={"system": base})
+    assert saved.checkpoint.roots["system"].base == base
+    assert (await checkpoints.latest(PROJECT)) == saved.checkpoint
+    await checkpoints.restore(PROJECT, None, {"system": tmp_path / "restored"})
+    await checkpoints.close()
+    objects = {info.key: store.get(info.key).data for info in store.list("")}
+    independent_reader.extract(objects, PROJECT, "system", tmp_path / "read")
+    wanted = describe(tmp_path / "layer")
+    for place in ("restored", "read"):
+        found = describe(tmp_path / place)
+        assert found == {path: without_notes(row) for path, row in wanted.items()}
+    kinds = [stat.S_IFMT(int(str(row[0]))) for row in wanted.values()]
+    assert kinds.count(stat.S_IFCHR) == 2
+    assert any("trusted.overlay.opaque" in str(row[7]) for row in wanted.values())
+
+
+def make_layer(root: Path) -> None:
+    """Make what an overlay's upper directory may hold. Needs root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes an overlay's own attributes")
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/su").write_bytes(b"program")
+    os.chown(root / "usr/bin/su", 0, 42)
+    (root / "usr/bin/su").chmod(0o6755)
+    # cap_net_raw=ep, as the kernel keeps it
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    os.setxattr(root / "usr/bin/su", "security.capability", capability)
+    os.mknod(root / "usr/bin/gone", stat.S_IFCHR, os.makedev(0, 0))
+    os.mknod(root / "usr/share", stat.S_IFCHR | 0o600, os.makedev(0, 0))
+    (root / "etc").mkdir()
+    os.setxattr(root / "etc", "trusted.overlay.opaque", b"y")
+    (root / "opt").mkdir()
+    os.setxattr(root / "opt", "user.overlay.opaque", b"y")
+    os.setxattr(root / "opt", "trusted.overlay.origin", b"a note of this machine's")
+    os.setxattr(root / "opt", "user.overlay.impure", b"y")
+    (root / "lib").symlink_to("usr/lib")
+
+
+def without_notes(row: tuple[object, ...]) -> tuple[object, ...]:
+    """Return a description without what an overlay notes for itself."""
+    xattrs = row[7]
+    assert isinstance(xattrs, tuple)
+    return (*row[:7], tuple(x for x in xattrs if not x[0].endswith(("origin", "impure"))))
+
+
+RECORDED = Path(__file__).with_name("recorded")
+
+
+@pytest.mark.parametrize("reader", ["anyon", "independent"])
+async def test_a_checkpoint_of_format_1_is_read(tmp_path: Path, reader: str) -> None:
+    """What a server of the first format wrote is restored, byte for byte, by this one."""
+    if os.geteuid() != 0:
+        pytest.skip("the recorded trees are root's")
+    with zipfile.ZipFile(RECORDED / "format-1.zip") as recorded:
+        objects = {name: recorded.read(name) for name in recorded.namelist()}
+    wanted = json.loads((RECORDED / "format-1.json").read_text())
+    store = MemoryStore()
+    for key, value in objects.items():
+        store.put(key, value)
+    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=SystemClock())
+    second, first = await checkpoints.list(PROJECT)
+    assert (first.reason, second.reason, second.parent) == ("first", "second", first.id)
+    assert all(b'"format":1' in objects[key] for key in objects if "/checkpoints/" in key)
+    assert await checkpoints.records(PROJECT, first.id) == b'{"a": 1}'
+    for number, (checkpoint, tree, expected) in enumerate(
+        [
+            (first, "workspace", "first"),
+            (second, "workspace", "second"),
+            (second, "system", "system"),
+        ]
+    ):
+        back = tmp_path / str(number)
+        if reader == "anyon":
+            await checkpoints.restore(PROJECT, checkpoint.id, {tree: back})
+        else:
+            independent_reader.extract(objects, PROJECT, tree, back, checkpoint.id)
+        assert plain(back) == wanted[expected]
+    await checkpoints.close()
+
+
+async def test_a_checkpoint_of_format_1_is_built_on(tmp_path: Path) -> None:
+    """The next save after an update goes on from the older format: nothing is written twice."""
+    with zipfile.ZipFile(RECORDED / "format-1.zip") as recorded:
+        objects = {name: recorded.read(name) for name in recorded.namelist()}
+    store = MemoryStore()
+    for key, value in objects.items():
+        store.put(key, value)
+    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=SystemClock())
+    older = await checkpoints.latest(PROJECT)
+    assert older is not None
+    await checkpoints.restore(
+        PROJECT, None, {"workspace": tmp_path / "w", "system": tmp_path / "s"}
+    )
+    (tmp_path / "w/new").write_text("new")
+    saved = await checkpoints.save(
+        PROJECT,
+        {"workspace": tmp_path / "w", "system": tmp_path / "s"},
+        bases={"system": {"engine": "bubblewrap"}},
+    )
+    assert saved.checkpoint.parent == older.id
+    assert set(saved.checkpoint.packs) & set(older.packs)
+    assert saved.checkpoint.new_bytes < 3000
+    newest = store.get(f"{PROJECT}/checkpoints/{saved.checkpoint.id}").data
+    assert b'"format":2' in newest
+    back = {"workspace": tmp_path / "w2", "system": tmp_path / "s2"}
+    await checkpoints.restore(PROJECT, None, back)
+    assert describe(tmp_path / "w2") == describe(tmp_path / "w")
+    assert describe(tmp_path / "s2") == describe(tmp_path / "s")
+    assert (await checkpoints.verify(PROJECT, older.id, read_data=True)).is_whole
+    await checkpoints.close()
+
+
+@pytest.mark.parametrize("number", [0, 3, "2", None])
+async def test_records_of_an_unknown_format_are_refused(number: object) -> None:
+    """A record of a later format says so; it is not taken for damage that a repair would drop."""
+    key = PlainKeys().current(PROJECT)
+    data = records.encode(key, "head", Head(None, 0, datetime.now(UTC)))
+    body = json.loads(data.split(b"\n")[1]) | {"format": number}
+    text = json.dumps(body).encode()
+    envelope = json.dumps({"key": key.id.hex(), "signature": key.signature(text)}).encode()
+    with pytest.raises(DamagedError, match="does not know") as refused:
+        records.decode_head(envelope + b"\n" + text + b"\n", PlainKeys(), PROJECT)
+    assert refused.value.hint == "Update Anyon."
+
+
+def test_members_that_are_not_known_are_left_aside() -> None:
+    """A writer of the same format may add members: what was read before is read as before."""
+    key = PlainKeys().current(PROJECT)
+    head = Head("one", 3, datetime.now(UTC), "server")
+    body = json.loads(records.encode(key, "head", head).split(b"\n")[1]) | {"later": [1]}
+    text = json.dumps(body).encode()
+    envelope = json.dumps({"key": key.id.hex(), "signature": key.signature(text)}).encode()
+    data = envelope + b"\n" + text + b"\n"
+    assert records.decode_head(data, PlainKeys(), PROJECT) == head
+
+
+def plain(tree: Path) -> dict[str, list[object]]:
+    """Return a description as the recorded ones are kept: contents of files by their hash."""
+    found: dict[str, list[object]] = {}
+    for path, (kind, mode, uid, gid, mtime, content, link, xattrs) in describe(tree).items():
+        assert isinstance(content, bytes)
+        assert isinstance(link, bytes)
+        assert isinstance(xattrs, tuple)
+        is_file = kind == stat.S_IFREG
+        shown = hashlib.sha256(content).hexdigest() if is_file else content.hex()
+        pairs = [[name, value.hex()] for name, value in xattrs]
+        found[path.hex()] = [kind, mode, uid, gid, mtime, shown, link.hex(), pairs]
+    return found
 
 
 NAMES = st.sampled_from(

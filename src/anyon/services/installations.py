@@ -1,0 +1,209 @@
+"""What was installed outside a project's files: where it is now, and back into a container."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import structlog
+
+from anyon.clock import Clock
+from anyon.db import events as event_rows
+from anyon.db.databases import Database
+from anyon.domain.entities import Project
+from anyon.domain.errors import EngineFailedError
+from anyon.domain.ids import new_id
+from anyon.domain.states import Phase
+from anyon.engines.engine import Engine
+from anyon.engines.layers import KeepsLayers, Layer
+from anyon.services.homes import Homes
+from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.folders import remove_tree
+from anyon.storage.records import Root
+from anyon.storage.replays import Replayed, replay
+
+log = structlog.get_logger(__name__)
+
+SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What is known of a project's layer: in which container it is, or that it waits for one."""
+
+    container: str = ""
+    checkpoint: str = ""
+    """Whose ``system`` lies ready in the project's state; with it there is no container yet."""
+    base: Mapping[str, str] = field(default_factory=dict)
+
+
+class Installations:
+    """Keeps what is installed through the loss of a container and of a machine.
+
+    Most engines keep it in the directory that ``ContainerSpec.system`` names. One with *layers*
+    keeps it in each container: then that directory holds what the next container is to begin with.
+    *base* is what the layers of the others lie over. Callers hold the project's lock.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoints: Checkpoints,
+        db: Database,
+        engine: Engine,
+        layers: KeepsLayers | None,
+        base: Mapping[str, str],
+        homes: Homes,
+        clock: Clock,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._db = db
+        self._engine = engine
+        self._layers = layers
+        self._base = base
+        self._homes = homes
+        self._clock = clock
+
+    async def tree(self, project: Project) -> tuple[Path, Mapping[str, str]] | None:
+        """Return where it lies now and over what, None where there is nothing of it.
+
+        Of a container that somebody removed it is fetched from the last checkpoint: the next one
+        would be without it.
+        """
+        place = self._homes.system(project.id)
+        if self._layers is None:
+            return (place, self._base) if place.is_dir() or await self._fetched(project) else None
+        note = self._note(project)
+        if not note.checkpoint:
+            layer = await self._layers.layer(project.id)
+            if layer is not None:
+                return layer.path, layer.base
+            if not await self._fetched(project):
+                return None
+            note = self._note(project)
+        return place, note.base
+
+    def accepts(self, root: Root) -> bool:
+        """Say whether a saved tree is a layer of this engine: others have another form."""
+        engine = root.base.get("engine", "")
+        return engine == self._engine.name if self._layers is not None or engine else True
+
+    def put(self, project: Project, checkpoint_id: str, root: Root | None) -> None:
+        """Record that the state's ``system`` is now *root* of a checkpoint (None: not in it)."""
+        if self._layers is None:
+            return
+        if root is not None:
+            self._keep(project, Note(checkpoint=checkpoint_id, base=root.base))
+        elif self._note(project).checkpoint:
+            self._path(project).unlink()
+
+    def must_settle(self, project: Project, *, is_there: bool) -> bool:
+        """Say whether ``settle`` has something to do; *is_there*: there is a container."""
+        if project.phase is Phase.CREATING:
+            return False
+        if self._layers is None:
+            return not self._homes.system(project.id).is_dir()
+        return not is_there or bool(self._note(project).checkpoint)
+
+    async def settle(self, project: Project, ensure: Callable[[], Awaitable[object]]) -> None:
+        """See to it that the project's container, made by *ensure* if need be, has what it should.
+
+        Nothing happens where it has. What was begun and cut off is begun again with a new
+        container: no half filled one is ever started.
+        """
+        if self._layers is None:
+            if not self._homes.system(project.id).is_dir():
+                await self._fetched(project)
+            return
+        note = self._note(project)
+        if not note.checkpoint:
+            layer = await self._layers.layer(project.id)
+            if layer is not None or not await self._fetched(project):
+                return
+            note = self._note(project)
+        await self._engine.remove(project.id)
+        await ensure()
+        layer = await self._layers.layer(project.id)
+        if layer is None:
+            raise EngineFailedError(
+                "the container went away while it was filled", code="container_absent"
+            )
+        place = self._homes.system(project.id)
+        try:
+            done = await asyncio.to_thread(replay, bytes(place), bytes(layer.path))
+        except OSError as error:
+            raise EngineFailedError(
+                f"what was installed could not be put into the container: {error}",
+                code="layer_failed",
+                hint="Look at the disk of the engine's files; the next work tries again.",
+            ) from error
+        self._keep(project, Note(container=layer.container, base=layer.base))
+        await asyncio.to_thread(self._empty, place)
+        await self._tell(project, note, layer, done)
+
+    async def _fetched(self, project: Project) -> bool:
+        """Bring ``system`` of the last checkpoint into the project's state; False if it has none."""
+        if project.phase is Phase.CREATING:
+            return False
+        name = f"{project.user_id}/{project.id}"
+        latest = await self._checkpoints.latest(name)
+        root = latest.roots.get(SYSTEM) if latest is not None else None
+        if latest is None or root is None or not self.accepts(root):
+            return False
+        staging = self._homes.staging(project.id, new_id())
+        try:
+            await self._checkpoints.restore(name, latest.id, {SYSTEM: staging / SYSTEM})
+            await self._homes.replace_system(project, staging / SYSTEM)
+        finally:
+            await asyncio.to_thread(remove_tree, bytes(staging))
+        self.put(project, latest.id, root)
+        log.info("project.system_fetched", project=project.id, checkpoint=latest.id)
+        return True
+
+    async def _tell(self, project: Project, note: Note, layer: Layer, done: Replayed) -> None:
+        before, now = note.base.get("image_id"), layer.base.get("image_id")
+        detail = f"{done.files} files, {done.deletions} deletions of the image's"
+        is_same = before == now
+        if not is_same:
+            detail += (
+                f"; saved over {note.base.get('image')} ({before}), now over "
+                f"{layer.base.get('image')} ({now}): what the project changed hides the new image's"
+            )
+        if done.notes:
+            detail += "; " + "; ".join(done.notes)
+        reason = "same_image" if is_same else "image_changed"
+        log.info("project.system_brought_back", project=project.id, reason=reason, detail=detail)
+        await self._db.write(
+            event_rows.add,
+            project.id,
+            "system.brought_back",
+            self._clock.now(),
+            reason=reason,
+            detail=detail,
+        )
+
+    def _path(self, project: Project) -> Path:
+        return self._homes.state(project.id) / "layer.json"
+
+    def _note(self, project: Project) -> Note:
+        try:
+            return Note(**json.loads(self._path(project).read_bytes()))
+        except FileNotFoundError:
+            return Note()
+
+    def _keep(self, project: Project, note: Note) -> None:
+        path = self._path(project)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        beside = path.with_suffix(".new")
+        with beside.open("w", encoding="utf-8") as file:
+            json.dump(asdict(note), file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+
+    @staticmethod
+    def _empty(place: Path) -> None:
+        remove_tree(bytes(place))
+        place.mkdir(mode=0o755)
