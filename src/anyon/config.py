@@ -124,6 +124,13 @@ class Settings:
         "",
         "Where checkpoints go: a directory, gs://bucket/prefix or s3://bucket/prefix; empty is home/store, none keeps none.",
     )
+    replica_interval: timedelta = _setting(
+        timedelta(seconds=1),
+        "How often the server's own database (SQLite) is carried on to the store; 0 never.",
+    )
+    snapshot_interval: timedelta = _setting(
+        timedelta(hours=1), "How often a whole copy of it is put there; 0 never."
+    )
     encryption: str = _setting(
         "auto",
         "Whether what goes into the store is encrypted: on, off, or auto (on for gs:// and s3://).",

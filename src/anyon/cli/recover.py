@@ -11,7 +11,7 @@ from anyon.cli.printing import progress, say, show_error, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, exit_code, settings_or_exit
 
 if TYPE_CHECKING:
-    from anyon.wiring.recover import Recovered
+    from anyon.wiring.recover import Recovered, Recovery
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def recover(
+    *,
     source: Annotated[
         str | None,
         typer.Option(
@@ -34,6 +35,18 @@ def recover(
             help="The key file of an encrypted store; default: as set.", show_default=False
         ),
     ] = None,
+    state: Annotated[
+        str,
+        typer.Option(
+            help="The server's own records (users, tokens, history): auto, replica, snapshot or checkpoints."
+        ),
+    ] = "auto",
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose, where the store has those of several servers.", show_default=False
+        ),
+    ] = None,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     is_forced: Annotated[
         bool,
@@ -44,32 +57,50 @@ def recover(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Take up every project of a store on this machine; the files come with a project's next work.
+    """Take up what a lost machine had: users, tokens, and every project; files come with its next work.
 
-    For an empty home, with no server running on it. What is here already is left as it is.
+    For an empty home, with no server running on it. The server's records come from their replica
+    in the store, else from the last snapshot, else from the projects' checkpoints. What is here
+    already is left as it is.
     """
     settings = settings_or_exit(as_json)
     key_file = str(Path(key_file).absolute()) if key_file is not None else None
     from anyon.domain.errors import AnyonError  # noqa: PLC0415 - other commands start without it
-    from anyon.wiring.recover import recover as run  # noqa: PLC0415 - the drivers hang on it
+    from anyon.telemetry import configure_logging  # noqa: PLC0415 - as above
+    from anyon.wiring.recover import Wish  # noqa: PLC0415 - the drivers hang on it
+    from anyon.wiring.recover import recover as run  # noqa: PLC0415 - as above
 
+    configure_logging("warning", settings.log_format)
     try:
         with progress("Reading the store …", quiet=as_json):
-            found = asyncio.run(
-                run(
-                    settings,
-                    source=source,
-                    key_file=key_file,
-                    is_dry=is_dry,
-                    is_forced=is_forced,
-                )
+            wish = Wish(
+                source=source,
+                key_file=key_file,
+                state=state,
+                server=server,
+                is_dry=is_dry,
+                is_forced=is_forced,
             )
+            done = asyncio.run(run(settings, wish))
     except AnyonError as error:
         show_error(error.code, error.message, error.hint, as_json=as_json, status=error.status)
         raise typer.Exit(exit_code(error.status)) from None
+    found = done.projects
     if as_json:
-        show_json({"projects": [_plain(one) for one in found], "dry_run": is_dry})
+        show_json(
+            {
+                "state": {
+                    "source": str(done.state.source),
+                    "server": done.state.server,
+                    "at": done.state.at.isoformat() if done.state.at else None,
+                    "notes": list(done.state.notes),
+                },
+                "projects": [_plain(one) for one in found],
+                "dry_run": is_dry,
+            }
+        )
     else:
+        _tell_state(done)
         show_table(["project", "outcome", "saved at", "age", "tasks", "note"], map(_row, found))
         if source is not None and source != settings.store and not is_dry:
             say(f"Start the server with ANYON_STORE={source}, so that it finds the files.")
@@ -79,6 +110,15 @@ def recover(
             )
     if any(one.outcome == "failed" for one in found):
         raise typer.Exit(ExitCode.ERROR)
+
+
+def _tell_state(done: "Recovery") -> None:
+    state = done.state
+    at = f", as of {state.at:%Y-%m-%d %H:%M:%S} UTC" if state.at else ""
+    whose = f" of server {state.server}" if state.server else ""
+    say(f"The server's records: {state.source}{whose}{at}.")
+    for note in state.notes:
+        say(f"Not usable: {note}")
 
 
 def _plain(one: "Recovered") -> dict[str, Any]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, TypeDecorator, insert, select
+from sqlalchemy import Column, Connection, Table, TypeDecorator, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
 
 from anyon.db import projects as project_rows
 from anyon.db import users as user_rows
-from anyon.db.schema import attempts, members, merges, processes, projects, tasks, users
+from anyon.db.schema import attempts, leases, members, merges, processes, projects, tasks, users
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId, UserId
 from anyon.domain.states import ExitReason, Goal, Phase, ProcessStatus, TaskStatus
@@ -152,6 +152,60 @@ def take_up(
     user = user_rows.ensure(
         connection, UserId(copy.user["id"]), copy.user["name"], copy.user["created_at"]
     )
+    state = _arrived(copy, path=path, at=at, now=now, is_set_up=is_set_up)
+    connection.execute(insert(projects).values(**{**project, **state}))
+    connection.execute(
+        insert(members).values(
+            project_id=project["id"],
+            user_id=user.id,
+            role="owner",
+            created_at=project["created_at"],
+        )
+    )
+    waiting = _waiting(copy)
+    for table, rows in (
+        (tasks, [_stopped(row, waiting) for row in copy.tasks]),
+        (attempts, copy.attempts),
+        (processes, [_ended(row, at) for row in copy.processes]),
+        (merges, copy.merges),
+    ):
+        for row in rows:
+            connection.execute(insert(table).values(**row))
+    return True
+
+
+def settle(
+    connection: Connection,
+    project: ProjectId,
+    *,
+    path: str,
+    at: datetime,
+    now: datetime,
+    is_set_up: bool,
+) -> Copy:
+    """Make a project's rows, come with a lost machine's whole database, what ``take_up`` makes of a copy.
+
+    Its events and members stay; its leases end.
+    """
+    copy = read(of_project(connection, project))
+    state = _arrived(copy, path=path, at=at, now=now, is_set_up=is_set_up)
+    state |= {"server_id": None, "server_until": None}
+    connection.execute(update(projects).where(projects.c.id == project).values(**state))
+    connection.execute(delete(leases).where(leases.c.project_id == project))
+    for row in copy.tasks:
+        stopped = _stopped(row, _waiting(copy))
+        if stopped != row:
+            connection.execute(update(tasks).where(tasks.c.id == row["id"]).values(**stopped))
+    for row in copy.processes:
+        if row["is_open"]:
+            ended = _ended(row, at)
+            connection.execute(update(processes).where(processes.c.id == row["id"]).values(**ended))
+    return copy
+
+
+def _arrived(
+    copy: Copy, *, path: str, at: datetime, now: datetime, is_set_up: bool
+) -> dict[str, Any]:
     state: dict[str, Any] = {
         "path": path,
         "goal": Goal.RUNNING,
@@ -165,26 +219,13 @@ def take_up(
         state |= {"goal": Goal.DELETED, "phase": Phase.ABSENT, "deleted_at": now}
     if not is_set_up:
         state["setup_completed_at"] = None
-    connection.execute(insert(projects).values(**{**project, **state}))
-    connection.execute(
-        insert(members).values(
-            project_id=project["id"],
-            user_id=user.id,
-            role="owner",
-            created_at=project["created_at"],
-        )
-    )
+    return state
+
+
+def _waiting(copy: Copy) -> set[str]:
+    """Return the tasks that a process was still owed to."""
     lost = {row["attempt_id"] for row in copy.processes if row["is_open"]}
-    waiting = {row["task_id"] for row in copy.attempts if row["id"] in lost}
-    for table, rows in (
-        (tasks, [_stopped(row, waiting) for row in copy.tasks]),
-        (attempts, copy.attempts),
-        (processes, [_ended(row, at) for row in copy.processes]),
-        (merges, copy.merges),
-    ):
-        for row in rows:
-            connection.execute(insert(table).values(**row))
-    return True
+    return {row["task_id"] for row in copy.attempts if row["id"] in lost}
 
 
 def name_is_taken(connection: Connection, copy: Copy) -> bool:

@@ -197,6 +197,11 @@ def of_server(connection: Connection, server: str) -> Sequence[Project]:
     return all_of(connection, Project, _ALL.where(projects.c.server_id == server))
 
 
+def everything(connection: Connection) -> Sequence[Project]:
+    """Return all projects, tombstones too, whoever's they are: for a recovery only."""
+    return all_of(connection, Project, _ALL)
+
+
 def living(connection: Connection) -> Sequence[Project]:
     """Return all projects that were not deleted, whoever's they are: for the server's own loops only."""
     return all_of(connection, Project, _ALL.where(projects.c.deleted_at.is_(None)))

@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,9 +38,11 @@ from anyon.services.homes import server_id
 from anyon.services.observations import Observations
 from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.keys import Keys, PlainKeys
+from anyon.storage.objects import ObjectStore
 from anyon.telemetry import Metrics
 from anyon.telemetry.traces import Tracer
-from anyon.wiring import engines, keys, stores, traces
+from anyon.wiring import engines, keys, states, stores, traces
 
 _MEMORY_INTERVAL = timedelta(seconds=10)
 _PURGE_INTERVAL = timedelta(hours=1)
@@ -80,8 +82,11 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
     tracer = traces.tracer(settings)
     engine = PausingEngine(TracedEngine(chosen))
     database = Database(settings.database_url or settings.home / "anyon.db", metrics.database)
-    checkpoints = await asyncio.to_thread(_checkpoints, settings, clock, metrics)
+    objects = await asyncio.to_thread(stores.store, settings, metrics.store)
+    opening = await asyncio.to_thread(keys.keys, settings, objects) if objects else PlainKeys()
+    checkpoints = _checkpoints(settings, clock, objects, opening)
     processes = DurableProcesses(engine, lambda project: _run_directory(settings, project), clock)
+    copies = await asyncio.to_thread(states.copies, settings, opening, clock, metrics)
     try:
         await database.open()
         services = build(
@@ -101,7 +106,8 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             await services.recover()
             if settings.tokens_required:
                 await keep_local_token(services, settings.home)
-            yield _gathered(settings, engine, processes, services, clock, metrics, tracer)
+            found = _gathered(settings, engine, processes, services, clock, metrics, tracer)
+            yield replace(found, loops=(*found.loops, *copies.loops))
         finally:
             await services.close()
     finally:
@@ -109,20 +115,22 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
         if checkpoints is not None:
             await checkpoints.close()
         await database.close()
+        await copies.close()
         await engine.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
 
-def _checkpoints(settings: Settings, clock: Clock, metrics: Metrics) -> Checkpoints | None:
-    objects = stores.store(settings, metrics.store)
+def _checkpoints(
+    settings: Settings, clock: Clock, objects: ObjectStore | None, opening: Keys
+) -> Checkpoints | None:
     if objects is None:
         return None
     return Checkpoints(
         objects,
         cache=settings.home / "checkpoints",
         clock=clock,
-        keys=keys.keys(settings, objects),
+        keys=opening,
         server=server_id(settings.home),
     )
 

@@ -1,5 +1,6 @@
 """Where checkpoints go: the setting ``store``, made into an object store."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from anyon.config import Settings
@@ -11,8 +12,13 @@ from anyon.storage.wrappers import RetryingStore
 from anyon.telemetry.parts import StoreMetrics
 
 
-def store(settings: Settings, metrics: StoreMetrics | None = None) -> ObjectStore | None:
-    """Return the object store that is set, retrying by itself, or None for ``none``.
+def store(
+    settings: Settings,
+    metrics: StoreMetrics | None = None,
+    *,
+    patience: timedelta = timedelta(seconds=60),
+) -> ObjectStore | None:
+    """Return the object store that is set, retrying by itself for *patience*, or None for ``none``.
 
     Each call to its driver is told to *metrics*.
 
@@ -21,7 +27,8 @@ def store(settings: Settings, metrics: StoreMetrics | None = None) -> ObjectStor
     if settings.store == "none":
         return None
     bare = driver(settings)
-    return RetryingStore(bare if metrics is None else ObservedStore(bare, metrics))
+    observed = bare if metrics is None else ObservedStore(bare, metrics)
+    return RetryingStore(observed, patience=patience)
 
 
 def driver(settings: Settings) -> ObjectStore:

@@ -56,6 +56,17 @@ CASES = [
         {f"anyon_checkpoint_age_seconds{{{JOB}}}": "70x60"},
     ),
     Case(
+        "AnyonStateNotReplicated",
+        {
+            f"anyon_state_replicating{{{JOB}}}": "1x60",
+            f"anyon_state_replica_timestamp_seconds{{{JOB}}}": "0x60",
+        },
+        {
+            f"anyon_state_replicating{{{JOB}}}": "1x20 0x5 1x40",
+            f"anyon_state_replica_timestamp_seconds{{{JOB}}}": "0+60x60",
+        },
+    ),
+    Case(
         "AnyonProjectsUnsaved",
         {f'anyon_projects{{phase="stopped_unsaved",{JOB}}}': "2x60"},
         {

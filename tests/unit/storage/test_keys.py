@@ -18,7 +18,7 @@ from anyon.storage.keys import FileKeys, Keys, PlainKeys
 from anyon.wiring import stores
 from anyon.wiring.keys import keys as keys_of
 from anyon.wiring.keys import opening_keys
-from anyon.wiring.recover import recover
+from anyon.wiring.recover import Wish, recover
 
 CANARY = b"a canary that nobody else may read 0c4d"
 
@@ -216,10 +216,9 @@ async def test_recovering_needs_the_key_file(tmp_path: Path) -> None:
     await made.close()
     new = Settings(home=tmp_path / "new", store=kept.store, encryption="on")
     with pytest.raises(AnyonError) as caught:
-        await recover(new, source=None, is_dry=False, is_forced=True)
+        await recover(new, Wish(is_forced=True))
     assert caught.value.code == "key_missing"
     assert not (new.home / "anyon.db").exists()
-    done = await recover(
-        new, source=None, key_file=str(kept.keys_path), is_dry=True, is_forced=True
-    )
+    wish = Wish(key_file=str(kept.keys_path), is_dry=True, is_forced=True)
+    done = (await recover(new, wish)).projects
     assert [one.code for one in done] == ["records_unreadable"]  # it was opened: it has no rows
