@@ -46,7 +46,7 @@ class StateCopies:
 def copies(settings: Settings, keys: Keys, clock: Clock, metrics: Metrics) -> StateCopies:
     """Return what copies the database that is set; nothing for Postgres, or without a store."""
     wanted = settings.replica_interval or settings.snapshot_interval
-    objects = stores.store(settings, patience=_PATIENCE) if wanted else None
+    objects = stores.store(settings, metrics.store, patience=_PATIENCE) if wanted else None
     if objects is None:
         return StateCopies()
     if settings.database_url:
