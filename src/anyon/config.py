@@ -1,6 +1,6 @@
 """Settings: read once from a TOML file and ``ANYON_*``, frozen, handed down.
 
-The environment wins over the file, the file over the defaults. Each field's ``doc`` is its
+The environment wins over the file, the file over the home's own ``storage.toml``, that over the defaults. Each field's ``doc`` is its
 documentation; ``docs/reference/settings.md`` is generated from them.
 """
 
@@ -138,6 +138,19 @@ class Settings:
     key_file: str = _setting(
         "", "The file of the keys for that; empty is home/keys.json, made at the first start."
     )
+    storage: str = _setting(
+        "checkpoints",
+        "Where new projects' files live: checkpoints (local disk, saved to the store), or a mounted "
+        "bucket by gcsfuse or rclone. Slow, and much breaks there: see the operator's guide.",
+    )
+    mount_bucket: str = _setting("", "gs://bucket or gs://bucket/prefix that is mounted.")
+    mount_profile: str = _setting(
+        "tuned", "Options of the mount: plan (as first planned) or tuned."
+    )
+    mount_externally: bool = _setting(
+        False, "Whether another service mounts (systemd's): then the server only watches."
+    )
+    mount_interval: timedelta = _setting(timedelta(seconds=15), "How often the mount is looked at.")
     metrics_per_project: bool = _setting(
         True, "Whether /metrics names projects (run times, use); off with very many of them."
     )
@@ -177,6 +190,10 @@ class Settings:
         return self.require_tokens or not self.is_loopback
 
 
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/\0]+)*/?")
+STORAGE_FILE = "storage.toml"
+"""In the home: what ``anyon migrate`` has decided of storage; everything else wins over it."""
+_STORAGE_NAMES = frozenset({"storage", "mount_bucket", "mount_profile"})
 _LENGTHS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZED = {"container_memory", "max_memory", "output_cap", "pressure_available"}
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -198,6 +215,10 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None)
     if unknown:
         raise SettingsError(f"unknown setting: {', '.join(unknown)}; `anyon doctor` lists all")
     hints = typing.get_type_hints(Settings)
+    home = _parse("home", hints["home"], given["home"]) if "home" in given else _default_home()
+    for name, value in _read_toml(home / STORAGE_FILE, must_exist=False).items():
+        if name in _STORAGE_NAMES:
+            given.setdefault(name, value)
     return _checked(
         Settings(**{name: _parse(name, hints[name], raw) for name, raw in given.items()})
     )
@@ -210,10 +231,14 @@ def _names() -> set[str]:
 def _read_file(env: Mapping[str, str], file: Path | None) -> Mapping[str, Any]:
     named = file or (Path(env["ANYON_CONFIG"]) if env.get("ANYON_CONFIG") else None)
     path = named or Path(env.get("HOME", "/nonexistent")) / ".config" / "anyon" / "config.toml"
+    return _read_toml(path, must_exist=named is not None)
+
+
+def _read_toml(path: Path, *, must_exist: bool) -> Mapping[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if named is None:
+        if not must_exist:
             return {}
         raise SettingsError(f"settings file {path} is not there") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -278,6 +303,8 @@ def _checked(settings: Settings) -> Settings:
     choices = {
         "engine": {"auto", "bubblewrap", "docker", "memory"},
         "encryption": {"auto", "on", "off"},
+        "storage": {"checkpoints", "gcsfuse", "rclone"},
+        "mount_profile": {"plan", "tuned"},
         "log_level": {"debug", "info", "warning", "error"},
         "log_format": {"console", "json"},
     }
@@ -299,6 +326,10 @@ def _checked(settings: Settings) -> Settings:
         r"https?://[a-z0-9.-]+(:[0-9]{1,5})?/?", settings.preview_url.lower()
     ):
         raise SettingsError("setting preview_url: must be such as https://preview.example.net")
+    if settings.storage != "checkpoints" and not _BUCKET.fullmatch(settings.mount_bucket):
+        raise SettingsError(
+            f"setting mount_bucket: storage {settings.storage} needs gs://bucket or gs://bucket/prefix"
+        )
     if not 0 <= settings.port <= 65535:
         raise SettingsError("setting port: must be between 0 and 65535")
     return settings

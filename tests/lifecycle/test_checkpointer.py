@@ -30,7 +30,11 @@ async def test_only_what_changed_is_saved(tmp_path: Path, phase: Phase) -> None:
         archives = world.services.archives
         assert archives is not None
         loop = Checkpointer(
-            db=world.db, archives=archives, leases=world.services.leases, clock=clock
+            db=world.db,
+            archives=archives,
+            leases=world.services.leases,
+            homes=world.services.homes,
+            clock=clock,
         )
         project = await world.project()
         await clock.advance(timedelta(seconds=1))

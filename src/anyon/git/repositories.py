@@ -12,6 +12,7 @@ from anyon.git import (
     commits,
     diffs,
     merges,
+    mounts,
     origins,
     rebases,
     saves,
@@ -166,3 +167,11 @@ class GitRepository:
     async def check_objects(self) -> None:
         """Read every object."""
         await adoptions.check_objects(self._commands)
+
+    async def fit_to_mount(self) -> None:
+        """Set what git needs on a mounted bucket."""
+        await mounts.fit_to_mount(self._commands)
+
+    async def fit_to_disk(self) -> None:
+        """Undo that, and restore the modes that the index knows."""
+        await mounts.fit_to_disk(self._commands)

@@ -243,6 +243,14 @@ class Repository(Protocol):
         """Read every object (``git fsck``); an AnyonError says what is damaged."""
         ...
 
+    async def fit_to_mount(self) -> None:
+        """Make git's settings those that a mounted bucket needs; a repeat is harmless."""
+        ...
+
+    async def fit_to_disk(self) -> None:
+        """Undo ``fit_to_mount``; files that the index says are executable are made so again."""
+        ...
+
 
 class Repositories(Protocol):
     """Gives the repository of a project."""

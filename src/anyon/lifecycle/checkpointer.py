@@ -10,6 +10,7 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
 from anyon.domain.states import Phase
 from anyon.services.archives import Archives
+from anyon.services.homes import Homes
 from anyon.services.leases import Leases
 
 log = structlog.get_logger(__name__)
@@ -21,10 +22,13 @@ class Checkpointer:
     A save that fails is logged and tried again at the next tick; the former checkpoint stays.
     """
 
-    def __init__(self, *, db: Database, archives: Archives, leases: Leases, clock: Clock) -> None:
+    def __init__(
+        self, *, db: Database, archives: Archives, leases: Leases, homes: Homes, clock: Clock
+    ) -> None:
         self._db = db
         self._archives = archives
         self._leases = leases
+        self._homes = homes
         self._clock = clock
         self._saved_steady: dict[ProjectId, float] = {}
 
@@ -33,7 +37,9 @@ class Checkpointer:
         projects = await self._db.read(project_rows.living)
         held = {lease.project_id for lease in await self._leases.all_held()}
         for project in projects:
-            if project.phase in {Phase.RUNNING, Phase.FROZEN} and (
+            # What lies on a mounted bucket is saved at stops only: it is in the bucket already.
+            is_here = project.phase in {Phase.RUNNING, Phase.FROZEN}
+            if (is_here and not self._homes.is_mounted(project)) and (
                 project.id in held or self._was_active_since(project)
             ):
                 await self._save(project)

@@ -17,6 +17,7 @@ from anyon.db.databases import Database
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
+from anyon.domain.mounts import MountState
 from anyon.domain.states import Phase
 from anyon.engines.pauses import PauseFailedError
 from anyon.failpoints import reached
@@ -97,6 +98,7 @@ class Archives:
 
         ConflictError (``project_archived``) where its files are in the store only.
         """
+        await self._homes.require(project)
         async with self._lock(project):
             found = await self._db.read(project_rows.find, project.id)
             if found is None or self.must_restore(found) or _is_going(found, reason):
@@ -215,6 +217,11 @@ class Archives:
         Also where its workspace is gone, or never was on this machine: an empty one in its place
         would be saved as the project's state.
         """
+        if (
+            self._homes.is_mounted(project)
+            and self._homes.bucket.last.state is not MountState.ALIVE
+        ):
+            return False  # what is not seen now is not gone
         if project.phase is Phase.ARCHIVING:
             return not self._homes.are_whole(project)
         if project.phase is Phase.CREATING:
@@ -229,6 +236,7 @@ class Archives:
 
     async def bring_back(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
+        await self._homes.require(project)
         # With nothing of it here there is nothing to write over a newer state with.
         has_files = self._homes.trees(project)["workspace"].is_dir()
         take_over = TakeOver.NEVER if has_files else TakeOver.EXPIRED
@@ -287,6 +295,7 @@ class Archives:
 
         ConflictError (``files_unreadable``) where some of it could not be read: it must stay.
         """
+        await self._homes.require(project)
         if not self._homes.trees(project)["workspace"].is_dir():
             return  # it goes first, and only after this has once returned
         saved = await self.save(project, reason=reason)
@@ -299,6 +308,7 @@ class Archives:
 
     async def release(self, project: Project) -> None:
         """Let the local files go, after ``confirm``; what is left of a release is finished."""
+        await self._homes.require(project)
         async with self._lock(project):
             await self._homes.release(project)
         await self._homes.empty_trash()

@@ -34,6 +34,7 @@ from anyon.services.imports import Imports
 from anyon.services.installations import SYSTEM, Installations
 from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
+from anyon.services.mounts import Mounts
 from anyon.services.outlooks import Outlooks
 from anyon.services.places import Places, WakeBudget
 from anyon.services.previews import Previews, signing_key
@@ -57,7 +58,8 @@ class Parts:
     ``environment`` is where agents' keys are looked up; ``files_owner`` is who a project's files
     belong to where programs do not run inside as the server's own user; ``may_import`` says
     whether local directories may become projects (only where the one user is the machine's own).
-    ``wakes_per_hour`` and ``max_running`` and ``max_memory`` (bytes) 0 are no limits.
+    ``wakes_per_hour`` and ``max_running`` and ``max_memory`` (bytes) 0 are no limits. ``mounts`` is the
+    mounted bucket, if there is one, and ``is_on_mount`` whether new projects go there.
     ``ports`` None shows no previews. ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
     ``pause`` holds a container still for that.
     """
@@ -93,6 +95,8 @@ class Parts:
     """Of an engine that keeps what is installed in a place of its own."""
     layer_base: Mapping[str, str] = field(default_factory=dict)
     """What the layers of any other engine lie over."""
+    mounts: Mounts | None = None
+    is_on_mount: bool = False
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -161,7 +165,12 @@ def build(parts: Parts) -> Services:
     """Return the use cases over *parts*; nothing is started or touched but ``server-id``."""
     db, clock, feed, supervisor = parts.db, parts.clock, Feed(), Supervisor()
     server = server_id(parts.home)
-    homes = Homes(parts.home, owner=parts.files_owner)
+    homes = Homes(
+        parts.home,
+        owner=parts.files_owner,
+        mounts=parts.mounts,
+        is_on_mount=parts.is_on_mount,
+    )
     leases = Leases(db, clock, supervisor, server_id=server, ttl=parts.lease_ttl)
     archives = _archives(parts, homes)
     places = Places(

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
 from anyon.clock import Clock
-from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.actors import Actor
@@ -29,6 +28,7 @@ from anyon.engines.engine import (
 )
 from anyon.failpoints import reached
 from anyon.processes.processes import Processes
+from anyon.services import phases
 from anyon.services.archives import Archives, is_lost, owned_elsewhere
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
@@ -194,7 +194,9 @@ class Containers:
     ) -> None:
         """Record an observed phase, as an event too, if it is news."""
         now = self._clock.now()
-        if await self._db.write(_record, project_id, phase, now, reason=reason, detail=detail):
+        if await self._db.write(
+            phases.record, project_id, phase, now, reason=reason, detail=detail
+        ):
             self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))
 
     async def bring_up(self, project: Project) -> ContainerInfo:
@@ -215,11 +217,12 @@ class Containers:
         # The line is waited in without the lock, so that others can look at the project meanwhile.
         async with self._places.taken(project), self.lock(project.id):
             async with self._within(self._deadline, project):
-                info = await self._engine.inspect(project.id)
+                await self._homes.require(project)
+                info = await self._with_its_files(project)
                 if info is not None and info.state is ContainerState.RUNNING:
                     return info
                 found = await self._not_deleted(project.id)
-                tier = _tier(found.phase, info)
+                tier = phases.tier_of(found.phase, info)
             if found.phase is not Phase.CREATING:
                 self._budget.spend(project.id)
             async with self._within(_RESTORE_DEADLINE, project):
@@ -240,6 +243,25 @@ class Containers:
                 reached("wake.recorded")
             self._metrics.woken(tier, self._clock.monotonic() - began)
             return info
+
+    async def drop_stale(self, project: Project) -> bool:
+        """Stop the container if it shows an earlier life of the mount, and say whether it did."""
+        async with self.lock(project.id):
+            info = await self._engine.inspect(project.id)
+            if info is None or not self._homes.bucket.is_stale(project, info):
+                return False
+            await self._with_its_files(project)
+            return True
+
+    async def _with_its_files(self, project: Project) -> ContainerInfo | None:
+        """Return what is known of the container; one that shows a dead mount is stopped first."""
+        info = await self._engine.inspect(project.id)
+        if info is None or not self._homes.bucket.is_stale(project, info):
+            return info
+        await self._halt(project.id)
+        await self.record(project.id, Phase.STOPPED_UNSAVED, reason="mount_lost")
+        self._metrics.mount.restarted()
+        return await self._engine.inspect(project.id)
 
     @asynccontextmanager
     async def _within(self, deadline: timedelta, project: Project) -> AsyncIterator[None]:
@@ -303,9 +325,12 @@ class Containers:
     async def halt(self, project_id: ProjectId) -> None:
         """Stop the container; what ran in it has ended. Absent or stopped is success."""
         async with self.lock(project_id):
-            if await self._engine.inspect(project_id) is not None:
-                await self._engine.stop(project_id, grace=HALT_GRACE)
-                await self._processes.container_stopped(project_id, ExitReason.CONTAINER_STOPPED)
+            await self._halt(project_id)
+
+    async def _halt(self, project_id: ProjectId) -> None:
+        if await self._engine.inspect(project_id) is not None:
+            await self._engine.stop(project_id, grace=HALT_GRACE)
+            await self._processes.container_stopped(project_id, ExitReason.CONTAINER_STOPPED)
 
     async def remove(self, project_id: ProjectId) -> None:
         """Remove the container with all that runs in it; absent is success."""
@@ -359,29 +384,3 @@ class Containers:
         if project is None:
             raise NotFoundError("there is no such project", code="project_unknown")
         return project
-
-
-def _tier(recorded: Phase, info: ContainerInfo | None) -> str:
-    """Return what a project is woken from, in the words of the metrics."""
-    if info is not None and info.state is ContainerState.FROZEN:
-        return "frozen"
-    if recorded in {Phase.ARCHIVED, Phase.ARCHIVING, Phase.RESTORING}:
-        return "archived"
-    return "new" if recorded is Phase.CREATING else "stopped"
-
-
-def _record(
-    connection: Connection,
-    project_id: ProjectId,
-    phase: Phase,
-    now: datetime,
-    *,
-    reason: str,
-    detail: str,
-) -> bool:
-    found = project_rows.find(connection, project_id)
-    if found is None or found.phase is phase or found.deleted_at is not None:
-        return False
-    project_rows.set_phase(connection, project_id, phase, now, reason=reason, detail=detail)
-    event_rows.add(connection, project_id, f"phase.{phase}", now, reason=reason, detail=detail)
-    return True

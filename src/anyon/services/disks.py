@@ -57,5 +57,7 @@ class Disks:
         )
 
     def _measure(self, project: Project) -> int:
-        trees = self._homes.trees(project).values()
-        return sum(tree_bytes(os.fsencode(path)) for path in trees)
+        trees = self._homes.trees(project)
+        if self._homes.is_mounted(project):  # it takes up no disk, and walking it is slow
+            del trees["workspace"]
+        return sum(tree_bytes(os.fsencode(path)) for path in trees.values())

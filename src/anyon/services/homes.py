@@ -1,16 +1,20 @@
 """Where a project's files are on this machine, and their making and unmaking."""
 
 import asyncio
+import errno
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from anyon.clock import SystemClock
 from anyon.domain import layout
 from anyon.domain.entities import Project
 from anyon.domain.ids import ProjectId, UserId, new_id
 from anyon.engines.engine import Mount
 from anyon.failpoints import reached
 from anyon.services import trees
+from anyon.services.mounts import PLACE, Mounts
 from anyon.services.trees import Owner
 
 
@@ -36,17 +40,42 @@ class Homes:
     """The directories of projects below Anyon's home.
 
     ``owner`` is who their files belong to, where the engine's programs do not run as the server's
-    own user.
+    own user. ``is_on_mount`` says where new projects go; each one's own path says where it is.
     """
 
-    def __init__(self, home: Path, *, owner: Owner | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        owner: Owner | None = None,
+        mounts: Mounts | None = None,
+        is_on_mount: bool = False,
+    ) -> None:
         self.home = home
+        self.bucket = mounts or Mounts(place=home / PLACE, clock=SystemClock())
         self._owner = owner
+        self._is_on_mount = is_on_mount
         self._sweeping = asyncio.Lock()
 
     def project(self, user: UserId, project: ProjectId) -> Path:
-        """Return the project's files, seen inside as ``/workspace``."""
+        """Return where a new project's files go, seen inside as ``/workspace``."""
+        return self.mounted(user, project) if self._is_on_mount else self.local(user, project)
+
+    def local(self, user: UserId, project: ProjectId) -> Path:
+        """Return a project's place on the local disk."""
         return Path(layout.project_directory(self.home, user, project))
+
+    def mounted(self, user: UserId, project: ProjectId) -> Path:
+        """Return a project's place on the mounted bucket."""
+        return self.bucket.place / user / project
+
+    def is_mounted(self, project: Project) -> bool:
+        """Say whether a project's files lie on the mounted bucket."""
+        return self.bucket.covers(project)
+
+    async def require(self, project: Project) -> None:
+        """Return if the project's files can be reached; see ``Mounts.require``."""
+        await self.bucket.require(project)
 
     def state(self, project: ProjectId) -> Path:
         """Return what is kept beside a project."""
@@ -104,7 +133,7 @@ class Homes:
             reached("homes.tree_cleared")
             if name in staged:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                staged[name].rename(path)
+                self._put(staged[name], path)
                 reached("homes.tree_replaced")
 
     async def replace_system(self, project: Project, staged: Path) -> None:
@@ -120,11 +149,28 @@ class Homes:
     def _to_trash(self, path: Path, name: str) -> None:
         trash = self.home / "trash"
         trash.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             path.rename(trash / f"{name}-{new_id()}")
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # A mounted bucket: nothing can be moved off it, and moving within it is copying.
+            shutil.rmtree(path)
+
+    def _put(self, staged: Path, path: Path) -> None:
+        try:
+            staged.rename(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            path.mkdir()
+            trees.copy_tree(staged, path)
 
     async def make(self, project: Project) -> None:
-        """Make the directories that are missing; UnavailableError ``disk_full``."""
+        """Make the directories that are missing; UnavailableError ``disk_full``, or as ``require``."""
+        await self.require(project)
         await asyncio.to_thread(self._make, project)
 
     def _make(self, project: Project) -> None:
@@ -168,7 +214,8 @@ class Homes:
         self._give(staging)
 
     async def discard(self, project: Project) -> None:
-        """Move all of a project's files to the trash at once; absent is success."""
+        """Move all of a project's files to the trash at once; absent is success. As ``require``."""
+        await self.require(project)
         await asyncio.to_thread(self._discard, project)
 
     def _discard(self, project: Project) -> None:

@@ -205,6 +205,8 @@ class Projects:
                     await repository.prepare_imported()
                 else:
                     await repository.init()
+                if self._homes.is_mounted(project):
+                    await repository.fit_to_mount()
                 reached("create.repository_made")
             await self._containers.record(project.id, Phase.RUNNING, reason="created")
             reached("create.confirmed")

@@ -7,7 +7,7 @@ not followed; no depth makes them fail; special files are refused or removed, ne
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from anyon.domain.errors import InvalidInputError, UnavailableError
@@ -17,6 +17,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE = 16 * 1024 * 1024
 Owner = tuple[int, int]
+Order = Callable[[tuple[str, ...], list[str]], list[str]]
+"""Which names of a directory are copied, in which order."""
 
 
 def copy_repository(source: Path, target: Path, *, owner: Owner | None = None) -> None:
@@ -27,8 +29,17 @@ def copy_repository(source: Path, target: Path, *, owner: Owner | None = None) -
     are not in the copy. Modes and times are kept, links stay links. InvalidInputError:
     ``special_file``, ``tree_too_deep``, ``path_unreadable``; UnavailableError: ``disk_full``.
     """
+    _copy_explained(source, target, owner, _without_worktrees)
+
+
+def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> None:
+    """Copy all of *source* into the empty directory *target*; errors as ``copy_repository``."""
+    _copy_explained(source, target, owner, _all_of)
+
+
+def _copy_explained(source: Path, target: Path, owner: Owner | None, order: Order) -> None:
     try:
-        _copy(source, target, owner)
+        _copy(source, target, owner, order)
     except OSError as error:
         raise explained(error, f"copying {source}") from error
 
@@ -58,29 +69,32 @@ def explained(error: OSError, what: str) -> InvalidInputError | UnavailableError
 class _Level:
     """One directory on the way down: its two open ends, and what is still to do in it."""
 
-    def __init__(self, source: int, target: int, path: tuple[str, ...]) -> None:
+    def __init__(self, source: int, target: int, path: tuple[str, ...], order: Order) -> None:
         self.source = source
         self.target = target
         self.path = path
-        self.names = iter(_ordered(path, os.listdir(source)))
+        self.order = order
+        self.names = iter(order(path, os.listdir(source)))
 
     def close(self) -> None:
         os.close(self.source)
         os.close(self.target)
 
 
-def _ordered(path: tuple[str, ...], names: list[str]) -> list[str]:
-    names.sort()
+def _all_of(path: tuple[str, ...], names: list[str]) -> list[str]:
+    """Order names: in ``.git`` objects last, and ``.git`` after the files."""
+    last = "objects" if path == (".git",) else "" if path else ".git"
+    return sorted(names, key=lambda name: (name == last, name))
+
+
+def _without_worktrees(path: tuple[str, ...], names: list[str]) -> list[str]:
     if path == (".git",):
         names = [name for name in names if name != "worktrees"]
-        names.sort(key=lambda name: name == "objects")
-    elif not path:
-        names.sort(key=lambda name: name == ".git")
-    return names
+    return _all_of(path, names)
 
 
-def _copy(source: Path, target: Path, owner: Owner | None) -> None:
-    levels = [_Level(os.open(source, _DIRECTORY), os.open(target, _DIRECTORY), ())]
+def _copy(source: Path, target: Path, owner: Owner | None, order: Order) -> None:
+    levels = [_Level(os.open(source, _DIRECTORY), os.open(target, _DIRECTORY), (), order)]
     try:
         while levels:
             level = levels[-1]
@@ -119,7 +133,7 @@ def _copy_entry(level: _Level, name: str, owner: Owner | None) -> _Level | None:
         except BaseException:
             os.close(source)
             raise
-        return _Level(source, target, (*level.path, name))
+        return _Level(source, target, (*level.path, name), level.order)
     if stat.S_ISLNK(mode):
         os.symlink(os.readlink(name, dir_fd=level.source), name, dir_fd=level.target)
         if owner is not None:

@@ -10,7 +10,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from anyon.telemetry.parts import DatabaseMetrics, StoreMetrics
+from anyon.telemetry.parts import DatabaseMetrics, MountMetrics, StoreMetrics
 from anyon.telemetry.scenes import Scene, Usages
 from anyon.telemetry.traces import exemplar
 
@@ -61,6 +61,7 @@ class Metrics:
         self._declare_care()
         self.database = DatabaseMetrics(self.registry)
         self.store = StoreMetrics(self.registry)
+        self.mount = MountMetrics(self.registry)
         self.set_containers({})
         self.set_idle(())
 

@@ -13,6 +13,45 @@ OPERATIONS = ("put", "get", "head", "list", "delete")
 STORE_ERRORS = ("store_unavailable", "store_refused", "damaged", "other")
 
 
+class MountMetrics:
+    """What becomes of the mounted bucket; NaN where none is set."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._up = Gauge(
+            "anyon_mount_up",
+            "Whether the mounted bucket answers; NaN without one",
+            registry=registry,
+        )
+        self._up.set(float("nan"))
+        self._mounts = Counter(
+            "anyon_mount_mounts_total", "Times that the bucket was mounted", registry=registry
+        )
+        self._failures = Counter(
+            "anyon_mount_failures_total", "Times that mounting failed", registry=registry
+        )
+        self._restarts = Counter(
+            "anyon_mount_restarts_total",
+            "Containers restarted because they showed a dead mount",
+            registry=registry,
+        )
+
+    def seen(self, *, is_alive: bool) -> None:
+        """Tell what a look has found."""
+        self._up.set(is_alive)
+
+    def mounted(self) -> None:
+        """Count a mounting."""
+        self._mounts.inc()
+
+    def failed(self) -> None:
+        """Count a mounting that failed."""
+        self._failures.inc()
+
+    def restarted(self) -> None:
+        """Count a container's restart."""
+        self._restarts.inc()
+
+
 class DatabaseMetrics:
     """How long transactions wait for a thread and take, how many do, and how large it all is."""
 

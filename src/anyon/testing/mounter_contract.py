@@ -10,8 +10,9 @@ from datetime import timedelta
 import pytest
 
 from anyon.domain.errors import AnyonError, ConflictError
+from anyon.domain.mounts import MountState
 from anyon.storage.mounts import tables
-from anyon.storage.mounts.mounter import Mounter, MountSpec, MountState
+from anyon.storage.mounts.mounter import Mounter, MountSpec
 
 PATIENCE = timedelta(seconds=60)
 

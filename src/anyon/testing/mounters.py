@@ -6,8 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from anyon.domain.errors import ConflictError, DeadlineExceededError
+from anyon.domain.mounts import MountState
 from anyon.storage.mounts import programs
-from anyon.storage.mounts.mounter import MountInfo, MountSpec, MountState
+from anyon.storage.mounts.mounter import MountInfo, MountSpec
 
 
 class FolderMounter:

@@ -19,6 +19,7 @@ from anyon.clock import Clock, SystemClock
 from anyon.config import Settings
 from anyon.db.databases import Database
 from anyon.domain.capacity import Thresholds
+from anyon.domain.errors import AnyonError
 from anyon.domain.life import Tiers
 from anyon.engines.engine import Engine, Limits
 from anyon.engines.layers import KeepsLayers
@@ -29,6 +30,7 @@ from anyon.git.repositories import GitRepositories
 from anyon.lifecycle.checkpointer import Checkpointer
 from anyon.lifecycle.lags import LoopLag
 from anyon.lifecycle.loops import Loop
+from anyon.lifecycle.mounts import MountWatch
 from anyon.lifecycle.pressures import MemoryPressure, read_memory
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.processes.durable import DurableProcesses
@@ -42,9 +44,10 @@ from anyon.storage.keys import Keys, PlainKeys
 from anyon.storage.objects import ObjectStore
 from anyon.telemetry import Metrics
 from anyon.telemetry.traces import Tracer
-from anyon.wiring import engines, keys, states, stores, traces
+from anyon.wiring import engines, keys, mounts, states, stores, traces
 
 _MEMORY_INTERVAL = timedelta(seconds=10)
+log = structlog.get_logger(__name__)
 _PURGE_INTERVAL = timedelta(hours=1)
 _LAG_INTERVAL = timedelta(seconds=1)
 _SHARING = frozenset({"bubblewrap", "memory"})
@@ -103,6 +106,7 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             )
         )
         try:
+            await _mount(services)
             await services.recover()
             if settings.tokens_required:
                 await keep_local_token(services, settings.home)
@@ -164,11 +168,9 @@ def _parts(
         memory_bytes=settings.container_memory or None,
         pids=settings.container_pids or None,
     )
-    # Programs in Docker run as the image's user; elsewhere they run as the server's own.
-    uid = settings.container_uid
     # Local files are let go only where a store holds all of them; else the last tier is off.
     can_archive = checkpoints is not None and trees == _ALL_TREES
-    others = engine.name == "docker" and os.geteuid() == 0
+    owner = mounts.files_owner(settings, engine.name)
     return Parts(
         db=database,
         engine=engine,
@@ -181,7 +183,7 @@ def _parts(
         default_agent=settings.default_agent,
         image=settings.image if engine.name == "docker" else None,
         limits=limits,
-        files_owner=(uid, uid) if others else None,
+        files_owner=owner,
         may_import=not settings.tokens_required,
         stop_grace=settings.stop_grace,
         wakes_per_hour=settings.wakes_per_hour,
@@ -194,6 +196,8 @@ def _parts(
         checkpoints=checkpoints,
         undo_window=settings.undo_window,
         metrics=metrics,
+        mounts=mounts.mounts(settings, engine.name, clock=clock, metrics=metrics),
+        is_on_mount=settings.storage != "checkpoints",
         saved_trees=trees,
         layers=layers,
         layer_base={"system": _system_name()},
@@ -269,6 +273,7 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
             *_loops(settings, reconciler, services, clock, metrics),
             Loop(name="disks", interval=settings.disk_interval, tick=disks.tick),
             _memory_loop(settings, steps),
+            *_mount_loops(settings, services, engine, clock),
         ),
         clock=clock,
     )
@@ -303,7 +308,11 @@ def _loops(
     found.append(Loop(name="reaper", interval=looked, tick=services.deletions.purge))
     if services.archives is not None and settings.checkpoint_interval:
         checkpointer = Checkpointer(
-            db=services.db, archives=services.archives, leases=services.leases, clock=clock
+            db=services.db,
+            archives=services.archives,
+            leases=services.leases,
+            homes=services.homes,
+            clock=clock,
         )
         found.append(
             Loop(
@@ -313,3 +322,27 @@ def _loops(
             )
         )
     return tuple(found)
+
+
+async def _mount(services: Services) -> None:
+    """Mount what is set; a bucket that does not answer keeps only the projects that lie in it from working."""
+    try:
+        await services.homes.bucket.mend()
+    except AnyonError as error:
+        log.warning("mount.failed", code=error.code, error=error.message)
+
+
+def _mount_loops(
+    settings: Settings, services: Services, engine: Engine, clock: Clock
+) -> Sequence[Loop]:
+    if not services.homes.bucket.is_set:
+        return ()
+    watch = MountWatch(
+        db=services.db,
+        engine=engine,
+        mounts=services.homes.bucket,
+        containers=services.containers,
+        leases=services.leases,
+        clock=clock,
+    )
+    return (Loop(name="mount", interval=settings.mount_interval, tick=watch.tick),)

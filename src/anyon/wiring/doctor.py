@@ -12,11 +12,12 @@ from pathlib import Path
 from anyon.config import Settings
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import new_id
+from anyon.domain.mounts import MountState
 from anyon.engines.engine import Engine
 from anyon.storage import keyfiles
 from anyon.storage.keys import FileKeys
 from anyon.storage.objects import ABSENT
-from anyon.wiring import engines, stores
+from anyon.wiring import engines, mounts, stores
 
 _FREE_WANTED = 5 * 2**30
 
@@ -47,6 +48,7 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         await asyncio.to_thread(_keys, settings),
         await _chosen(settings),
         await _installed(settings),
+        *await _mount(settings),
     ]
 
 
@@ -182,3 +184,21 @@ def _mmdebstrap() -> Finding:
     found = shutil.which("mmdebstrap")
     hint = "" if found else "apt-get install mmdebstrap (only for `anyon image build`)"
     return Finding(name="mmdebstrap", ok=bool(found), detail=found or "not installed", hint=hint)
+
+
+async def _mount(settings: Settings) -> Sequence[Finding]:
+    """Look for what a mount needs, and at the mount itself; nothing where none is set."""
+    if settings.storage == "checkpoints":
+        return []
+    found = mounts.mounter(settings)
+    try:
+        found.check()
+    except AnyonError as error:
+        return [
+            Finding(name=found.name, ok=False, detail=error.message, hint=error.hint, needed=True)
+        ]
+    info = await found.look(mounts.spec(settings, uid=0, gid=0))
+    detail = f"{settings.mount_bucket} by {found.name}: {info.state.value} {info.detail}".strip()
+    hint = "the server mounts it at its start; `journalctl -u gcsfuse-anyon` where systemd does"
+    ok = info.state is MountState.ALIVE
+    return [Finding(name="mount", ok=ok, detail=detail, hint="" if ok else hint)]

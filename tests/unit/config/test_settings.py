@@ -87,3 +87,27 @@ def test_settings_are_frozen() -> None:
 def test_another_address_requires_tokens(host: str) -> None:
     """Whoever listens beyond loopback asks for tokens."""
     assert load({"ANYON_HOST": host}).tokens_required
+
+
+def test_a_mount_needs_a_bucket(tmp_path: Path) -> None:
+    """Storage on a mount without a bucket, or with a name that is none, is refused by name."""
+    for bucket in ("", "anyon-projects", "gs://", "gs://a b", "s3://anyon-projects"):
+        with pytest.raises(SettingsError, match="mount_bucket"):
+            load({"ANYON_STORAGE": "gcsfuse", "ANYON_MOUNT_BUCKET": bucket, "HOME": str(tmp_path)})
+    good = {"ANYON_STORAGE": "rclone", "ANYON_MOUNT_BUCKET": "gs://anyon-projects/main/"}
+    assert load({**good, "HOME": str(tmp_path)}).storage == "rclone"
+
+
+def test_what_a_migration_decided_is_the_homes_own(tmp_path: Path) -> None:
+    """The home's ``storage.toml`` is read below everything else, and only for what it is about."""
+    (tmp_path / "storage.toml").write_text(
+        'storage = "gcsfuse"\nmount_bucket = "gs://anyon-projects"\nport = 1\n'
+    )
+    home = {"ANYON_HOME": str(tmp_path), "HOME": str(tmp_path / "nobody")}
+    found = load(home)
+    assert (found.storage, found.mount_bucket, found.port) == (
+        "gcsfuse",
+        "gs://anyon-projects",
+        8080,
+    )
+    assert load({**home, "ANYON_STORAGE": "checkpoints"}).storage == "checkpoints"

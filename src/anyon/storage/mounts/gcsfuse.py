@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from anyon.domain.mounts import MountState
 from anyon.storage.mounts import probes, programs
 from anyon.storage.mounts.mounter import (
     LOOK_DEADLINE,
     MOUNT_DEADLINE,
     MountInfo,
     MountSpec,
-    MountState,
 )
 
 PROGRAM = "gcsfuse"

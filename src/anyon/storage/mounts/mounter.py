@@ -6,30 +6,16 @@ answer, so nothing of it is touched by the server's own threads before ``state``
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from anyon.domain.mounts import MountState
 from anyon.storage.mounts.profiles import Profile
 
 MOUNT_DEADLINE = timedelta(seconds=60)
 """How long mounting may take."""
 LOOK_DEADLINE = timedelta(seconds=5)
 """How long a mount may take to answer a look before it is SILENT."""
-
-
-class MountState(StrEnum):
-    """What a look at a mount has found.
-
-    ABSENT: nothing is mounted there. ALIVE: it answered a question that only the bucket can
-    answer. DEAD: mounted, but whoever served it is gone; it never comes back by itself. SILENT:
-    no answer in time; it may come back.
-    """
-
-    ABSENT = "absent"
-    ALIVE = "alive"
-    DEAD = "dead"
-    SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

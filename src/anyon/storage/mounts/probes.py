@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+from anyon.domain.mounts import MountState
 from anyon.storage.mounts import tables
-from anyon.storage.mounts.mounter import MountInfo, MountState
+from anyon.storage.mounts.mounter import MountInfo
 
 _QUESTION = """\
 import os, sys

@@ -11,13 +11,13 @@ from uuid import uuid4
 import httpx
 
 from anyon.domain.errors import DeadlineExceededError, UnavailableError
+from anyon.domain.mounts import MountState
 from anyon.storage.mounts import probes, programs
 from anyon.storage.mounts.mounter import (
     LOOK_DEADLINE,
     MOUNT_DEADLINE,
     MountInfo,
     MountSpec,
-    MountState,
 )
 
 PROGRAM = "rclone"
