@@ -125,6 +125,15 @@ async def test_nothing_but_health_is_told_without_a_token(guarded: Running) -> N
                 assert answer.json()["success"] is False
 
 
+async def test_only_the_operator_reads_the_metrics(guarded: Running) -> None:
+    """They name everybody's projects; a tenant's good token is not enough, the operator's is."""
+    async with guarded.http as http:
+        for user, status in ((LOCAL_USER, 200), (STRANGER, 403)):
+            headers = {"Authorization": f"Bearer {await token(guarded, user)}"}
+            answer = await http.get("/metrics", headers=headers)
+            assert answer.status_code == status, answer.text
+
+
 async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running) -> None:
     """Every route with another's id answers as with an unknown id: 404, the same words."""
     secret = await token(guarded, LOCAL_USER)

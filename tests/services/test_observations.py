@@ -271,3 +271,14 @@ async def test_a_sleeping_project_is_measured_once(scraped: Scraped) -> None:
     (workspace / "unseen").write_bytes(b"x" * 300_000)
     await scraped.disks.tick()
     assert scraped.disks.used[project.id] == first
+
+
+async def test_what_users_write_is_no_label(scraped: Scraped) -> None:
+    """All holds are one series, whatever their reasons say: labels stay bounded, words stay private."""
+    project = await scraped.world.project()
+    for words in ("my own words", "and others"):
+        await scraped.world.services.holds.take(
+            LOCAL_ACTOR, project.id, reason=words, length=timedelta(hours=1)
+        )
+    assert await scraped.value('anyon_leases{reason="hold"}') == 2
+    assert "my own words" not in scraped.metrics.text()

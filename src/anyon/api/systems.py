@@ -1,6 +1,7 @@
 """Routes of the server itself: health, what it is, preferences, metrics."""
 
 import platform
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,9 +10,11 @@ from starlette.responses import Response
 
 from anyon import __version__
 from anyon.api.contexts import ActorOf, ContextOf, actor_of
-from anyon.domain.ids import TaskId
-from anyon.sdk import models
+from anyon.domain.errors import NotAllowedError
+from anyon.domain.ids import LOCAL_USER, TaskId
+from anyon.sdk import models, statuses
 from anyon.sdk.models import Envelope
+from anyon.services.statuses import Standing
 
 router = APIRouter(tags=["system"])
 
@@ -47,6 +50,19 @@ async def get_info(context: ContextOf, actor: ActorOf) -> Envelope[models.System
             is_cloud=False,
             capabilities={agent.name: list(agent.capabilities) for agent in context.agents},
             version=__version__,
+        )
+    )
+
+
+@router.get("/api/status")
+async def get_status(context: ContextOf, actor: ActorOf) -> Envelope[statuses.Status]:
+    """Return how all of the caller's projects stand, in one look; wakes nothing."""
+    found = await context.services.statuses.of(actor)
+    return Envelope.of(
+        statuses.Status(
+            version=__version__,
+            at=datetime.now(UTC),
+            projects=[_standing(one) for one in found],
         )
     )
 
@@ -88,7 +104,6 @@ async def list_images(
 
 @router.get(
     "/metrics",
-    dependencies=[Depends(actor_of)],
     response_class=Response,
     responses={
         200: {
@@ -98,10 +113,37 @@ async def list_images(
     },
 )
 async def get_metrics(
-    context: ContextOf, accept: Annotated[str, Header(include_in_schema=False)] = ""
+    context: ContextOf,
+    actor: ActorOf,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
-    """Return what Prometheus reads; with a token where the server asks for tokens."""
+    """Return what Prometheus reads; with a token of the operator's where the server asks for tokens.
+
+    It tells of everybody's projects, so nobody else may read it.
+    """
+    if actor.user_id != LOCAL_USER:
+        raise NotAllowedError("only the server's operator may read this", code="operators_only")
     if context.before_scrape is not None:
         await context.before_scrape()
     text, kind = context.metrics.render(accept)
     return Response(text, media_type=kind)
+
+
+def _standing(it: Standing) -> statuses.ProjectStatus:
+    return statuses.ProjectStatus(
+        id=UUID(it.project.id),
+        name=it.project.name,
+        goal=it.project.goal,
+        phase=it.project.phase,
+        phase_since=it.project.phase_since,
+        reason=it.project.state_reason,
+        last_active_at=it.project.last_active_at,
+        tasks={status.value: count for status, count in it.tasks.items()},
+        processes=it.processes,
+        leases=dict(it.leases),
+        saved_at=it.saved_at,
+        unsaved_seconds=None if it.unsaved_for is None else it.unsaved_for.total_seconds(),
+        next_step=it.next_step,
+        next_step_at=it.next_step_at,
+        position=it.position,
+    )

@@ -19,6 +19,7 @@ from anyon.cli import (
     projects,
     recover,
     servers,
+    statuses,
     tasks,
     tokens,
 )
@@ -62,6 +63,7 @@ def options(
 
 
 servers.add_to(app)
+app.command()(statuses.status)
 recover.add_to(app)
 executions.add_to(app)
 load_tests.add_to(app)

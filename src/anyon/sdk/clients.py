@@ -15,6 +15,7 @@ from anyon.sdk.models import SystemInfo
 from anyon.sdk.previews import PreviewCalls
 from anyon.sdk.processes import ProcessCalls
 from anyon.sdk.projects import ProjectCalls
+from anyon.sdk.statuses import Status
 from anyon.sdk.tasks import AttemptCalls, TaskCalls
 from anyon.sdk.tokens import TokenCalls
 
@@ -51,6 +52,10 @@ class Client:
     async def info(self) -> SystemInfo:
         """Return what the server says of itself."""
         return await self._connection.call(SystemInfo, "GET", "/api/info")
+
+    async def status(self) -> Status:
+        """Return how all of the caller's projects stand; wakes nothing."""
+        return await self._connection.call(Status, "GET", "/api/status")
 
     async def openapi(self) -> dict[str, Any]:
         """Return the interface's own description."""

@@ -41,6 +41,7 @@ from anyon.services.previews import Previews, signing_key
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.runs import Runs
+from anyon.services.statuses import Statuses
 from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
@@ -112,6 +113,7 @@ class Services:
     archives: Archives | None
     checkpoints: ProjectCheckpoints | None
     outlooks: Outlooks
+    statuses: Statuses
     places: Places
     holds: Holds
     previews: Previews
@@ -273,6 +275,17 @@ def _checkpoints(
     )
 
 
+def _statuses(parts: Parts, archives: Archives | None, leases: Leases, places: Places) -> Statuses:
+    return Statuses(
+        db=parts.db,
+        leases=leases,
+        archives=archives,
+        places=places,
+        tiers=parts.tiers,
+        clock=parts.clock,
+    )
+
+
 def _gathered(  # noqa: PLR0917 - the second half of build
     parts: Parts,
     archives: Archives | None,
@@ -347,6 +360,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             awake_for=parts.preview_awake,
         ),
         places=places,
+        statuses=_statuses(parts, archives, leases, places),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),
         tokens=Tokens(db, clock),
         feed=feed,

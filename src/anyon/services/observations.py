@@ -22,6 +22,7 @@ from anyon.domain.states import Phase, ProcessStatus, RunReason
 from anyon.engines.engine import ContainerInfo, ContainerState, Engine
 from anyon.services.archives import Archives
 from anyon.services.disks import Disks
+from anyon.services.holds import is_hold
 from anyon.services.leases import Leases
 from anyon.services.places import Places
 from anyon.telemetry import Metrics, Scene, Usage
@@ -90,7 +91,7 @@ class Observations:
             containers=None if containers is None else count_states(containers),
             idle=idle_times(containers or (), projects, held, now),
             phases=_counted(Phase, (project.phase for project in projects)),
-            leases=Counter(lease.reason for lease in leases),
+            leases=Counter("hold" if is_hold(lease) else lease.reason for lease in leases),
             processes=_counted(
                 RunReason,
                 (
