@@ -17,6 +17,7 @@ from anyon.engines.engine import ContainerState, Engine
 from anyon.services.containers import Containers
 from anyon.services.leases import Leases
 from anyon.services.mounts import Mounts
+from anyon.storage.mounts.mounter import MountInfo
 
 log = structlog.get_logger(__name__)
 
@@ -45,30 +46,35 @@ class MountWatch:
         self._containers = containers
         self._leases = leases
         self._clock = clock
-        self._told: MountState | None = None
+        self._told: MountInfo | None = None
 
     async def tick(self) -> None:
         """Look once, and do what is to be done; what fails is logged and tried again at the next tick."""
         seen = await self._mounts.look()
-        await self._tell(seen.state, seen.detail)
+        await self._tell(seen)
         try:
             found = await self._mounts.mend()
         except AnyonError as error:
             log.warning("mount.mend_failed", code=error.code, error=error.message)
             return
-        await self._tell(found.state, found.detail)
+        await self._tell(found)
         if found.state is MountState.ALIVE:
             await self._restart_stale()
 
-    async def _tell(self, state: MountState, detail: str) -> None:
-        """Record a change as an event of each project that has a container up on the mount."""
-        if state is self._told or (self._told is None and state is MountState.ALIVE):
-            self._told = state
+    async def _tell(self, seen: MountInfo) -> None:
+        """Record a change as an event of each project that has a container up on the mount.
+
+        Another life of it is a change too: somebody's work may have mended it between two looks.
+        """
+        told, self._told = self._told, seen
+        is_first = told is None and seen.state is MountState.ALIVE
+        if is_first or (
+            told is not None and (told.state, told.device) == (seen.state, seen.device)
+        ):
             return
-        self._told = state
         now = self._clock.now()
         for project in await self._up():
-            await self._db.write(_note, project, now, state, detail)
+            await self._db.write(_note, project, now, seen)
 
     async def _up(self) -> Sequence[Project]:
         up = {
@@ -93,7 +99,6 @@ class MountWatch:
                 log.info("container.restarted", project=project.id, reason="mount_lost")
 
 
-def _note(
-    connection: Connection, project: Project, now: datetime, state: MountState, detail: str
-) -> None:
-    event_rows.add(connection, project.id, f"mount.{state}", now, reason="mount", detail=detail)
+def _note(connection: Connection, project: Project, now: datetime, seen: MountInfo) -> None:
+    kind = f"mount.{seen.state}"
+    event_rows.add(connection, project.id, kind, now, reason="mount", detail=seen.detail)
