@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import math
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from anyon.engines.docker_errors import RefusedError
 from anyon.engines.docker_hosts import CHANGE, LOOK, DockerHost, asked
 from anyon.engines.docker_layers import DockerLayers
 from anyon.engines.docker_options import Host, container_name
+from anyon.engines.docker_starts import Starts
 from anyon.engines.docker_streams import DockerStream, hijack
 from anyon.engines.engine import (
     Command,
@@ -69,6 +70,7 @@ class DockerEngine:
         self._machine = DockerHost(self._client, wished)
         self.layers = DockerLayers(self._client, self._machine)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._starts = Starts()
         self._frozen_fast: dict[ProjectId, tuple[ContainerInfo, docker_freezer.Cgroup]] = {}
 
     @property
@@ -122,24 +124,23 @@ class DockerEngine:
 
     async def start(self, project: ProjectId) -> ContainerInfo:
         """Start it if it is stopped."""
-        info = await self._present(project)
-        if info.state is not ContainerState.STOPPED:
-            return info
-        await self._machine.need_network(project)
-        start = f"/containers/{info.id}/start"
+        start = f"/containers/{container_name(project)}/start"
         try:
             await self._client.post(start, deadline=CHANGE)
         except RefusedError as error:
-            if error.status == 404 and "network" in error.message:
-                await self._machine.connect_again(project, info.id)
-                await asked(self._client.post(start, deadline=CHANGE), "start the container")
-                return await self._present(project)
-            # Another caller's start may have won; then all is well.
+            # One that runs or is frozen already is refused by some engines, in various words.
             now = await self._present(project)
-            if now.state is ContainerState.STOPPED:
+            if now.state is not ContainerState.STOPPED:
+                return now
+            if error.status != 404 or "network" not in error.message:
                 raise docker_errors.start_failed(error) from error
-            return now
-        return await self._present(project)
+            await self._machine.connect_again(project, now.id)
+            await asked(self._client.post(start, deadline=CHANGE), "start the container")
+        found = await self._look(container_name(project), project)
+        if found is None:
+            raise docker_errors.absent(project)
+        self._starts.saw(*found)
+        return found[0]
 
     async def stop(self, project: ProjectId, *, grace: timedelta) -> ContainerInfo:
         """TERM, *grace*, KILL."""
@@ -161,7 +162,7 @@ class DockerEngine:
         info, cgroup = await self._running(project)
         if info.state is ContainerState.FROZEN:
             return info
-        if cgroup is not None and await _tried(cgroup.freeze):
+        if cgroup is not None and await docker_freezer.tried(cgroup.freeze):
             self._frozen_fast[project] = (info, cgroup)
             return dataclasses.replace(info, state=ContainerState.FROZEN)
         await asked(
@@ -177,7 +178,7 @@ class DockerEngine:
     async def thaw(self, project: ProjectId) -> ContainerInfo:
         """Thaw it, however it was frozen."""
         fast = self._frozen_fast.pop(project, None)
-        if fast is not None and await _tried(fast[1].thaw_if_frozen):
+        if fast is not None and await docker_freezer.tried(fast[1].thaw_if_frozen):
             return dataclasses.replace(fast[0], state=ContainerState.RUNNING)
         info, _ = await self._running(project)
         return await self._thawed(info)
@@ -230,9 +231,7 @@ class DockerEngine:
 
     async def open(self, project: ProjectId, command: Command) -> Stream:
         """Run *command* by an exec of the engine."""
-        info, _ = await self._running(project)
-        if info.state is ContainerState.FROZEN:
-            raise docker_errors.frozen(project)
+        info = self._starts.running(project) or await self._open_to(project)
         body = docker_options.exec_body(command)
         try:
             made = await self._client.post(f"/containers/{info.id}/exec", body, deadline=CHANGE)
@@ -321,6 +320,13 @@ class DockerEngine:
             )
         return found
 
+    async def _open_to(self, project: ProjectId) -> ContainerInfo:
+        info, cgroup = await self._running(project)
+        if info.state is ContainerState.FROZEN:
+            raise docker_errors.frozen(project)
+        self._starts.saw(info, cgroup)
+        return info
+
     async def _thawed(self, info: ContainerInfo) -> ContainerInfo:
         """Undo either way of freezing: the engine does not know of a cgroup's, nor we of a pause."""
         if info.state is not ContainerState.FROZEN:
@@ -333,13 +339,13 @@ class DockerEngine:
         if answer["State"].get("Paused"):
             if cgroup is not None:
                 # The engine refuses to thaw what it believes paused and finds running: help it.
-                await _tried(cgroup.freeze)
+                await docker_freezer.tried(cgroup.freeze)
             await asked(
                 self._client.post(f"/containers/{info.id}/unpause", deadline=CHANGE),
                 "thaw the container",
             )
         if cgroup is not None:
-            await _tried(cgroup.thaw)
+            await docker_freezer.tried(cgroup.thaw)
         found = await self._present(info.project)
         if found.state is ContainerState.FROZEN:
             raise EngineFailedError(
@@ -352,6 +358,7 @@ class DockerEngine:
     async def _why_not(self, project: ProjectId, error: RefusedError) -> AnyonError:
         """Return why a program could not be opened: what the container is in now tells."""
         self._frozen_fast.pop(project, None)
+        self._starts.forget(project)
         info = await self.inspect(project)
         if info is None:
             return docker_errors.absent(project)
@@ -383,11 +390,3 @@ class DockerEngine:
         if lock is None:
             lock = self._locks[project] = asyncio.Lock()
         return lock
-
-
-async def _tried(act: Callable[[], Awaitable[bool]]) -> bool:
-    """Return whether *act* did it; a cgroup that is gone or may not be written did not."""
-    try:
-        return await act()
-    except OSError:
-        return False

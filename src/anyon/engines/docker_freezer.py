@@ -6,7 +6,7 @@ wherever the engine is local and its cgroups can be written, under version 1 and
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,14 @@ class Cgroup:
             state = (self.freezer / "freezer.state").read_text().strip()
             return state == ("FROZEN" if frozen else "THAWED")
         return self.is_frozen() is frozen
+
+
+async def tried(act: Callable[[], Awaitable[bool]]) -> bool:
+    """Return whether *act* did it; a cgroup that is gone or may not be written did not."""
+    try:
+        return await act()
+    except OSError:
+        return False
 
 
 def counter(text: str, name: str) -> int:

@@ -8,6 +8,7 @@ but only ever travel over the launcher's stream.
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from anyon.domain.errors import InvalidInputError
 from anyon.processes.processes import ProcessSpec
@@ -74,3 +75,12 @@ def _exports(variables: Mapping[str, str]) -> list[bytes]:
 def _quoted(text: str) -> bytes:
     # surrogateescape: what is no UTF-8 came in as bytes and leaves as the same bytes
     return b"'" + os.fsencode(text).replace(b"'", b"'\\''") + b"'"
+
+
+LATE = timedelta(seconds=5)
+"""How much later than the server the watcher inside ends what overran its timeout."""
+
+
+def watch_word(timeout: timedelta | None) -> str:
+    """Return the seconds after which the watcher inside ends a process, as the launcher reads it."""
+    return "-" if timeout is None else str(int((timeout + LATE).total_seconds()) + 1)

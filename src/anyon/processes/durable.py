@@ -37,8 +37,6 @@ from anyon.processes.supervisors import Supervisors
 _PIECE_BYTES = 256 * 1024
 _UNNAMED = "."
 """Begins the name of a directory that ``run`` made, and of none that a caller can name."""
-_LATE = timedelta(seconds=5)
-"""How much later than the server the watcher inside ends what overran its timeout."""
 _GRACE = timedelta(seconds=10)
 _GONE_WITHIN = timedelta(seconds=30)
 _QUICK_GRACE = timedelta(seconds=2)
@@ -84,6 +82,10 @@ class DurableProcesses:
                 code="process_directory_taken",
             )
         return state
+
+    def prepare(self, project: ProjectId) -> None:
+        """Open the launcher ahead of the first start."""
+        self._loosely(self._launchers.prepare(project))
 
     async def state(self, project: ProjectId, process: ProcessId) -> ProcessState | None:
         """Return how a process stands, or None for one that was never started."""
@@ -273,10 +275,8 @@ class DurableProcesses:
 
     async def _ask_to_start(self, project: ProjectId, name: str, spec: ProcessSpec) -> None:
         lines = commands.secret_lines(spec.secrets)
-        watch = "-"
-        if spec.timeout is not None and not name.startswith(_UNNAMED):
-            watch = str(int((spec.timeout + _LATE).total_seconds()) + 1)
-        await self._launchers.start(project, name, watch, lines)
+        timeout = None if name.startswith(_UNNAMED) else spec.timeout
+        await self._launchers.start(project, name, commands.watch_word(timeout), lines)
 
     async def _take_over(self, project: ProjectId, name: str) -> None:
         """Look after a process that this server may not know, if it was started."""

@@ -187,6 +187,14 @@ class Launchers:
         self._engine = engine
         self._open: dict[ProjectId, Launcher] = {}
         self._locks: dict[ProjectId, asyncio.Lock] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def prepare(self, project: ProjectId) -> None:
+        """Open the project's launcher ahead of the first request; what fails is told by that one."""
+        try:
+            await self._launcher(project)
+        except AnyonError as error:
+            _log.info("launcher.not_prepared", project=project, code=error.code)
 
     async def request(
         self,
@@ -229,7 +237,7 @@ class Launchers:
     async def close(self) -> None:
         """Let go of all."""
         opened, self._open = list(self._open.values()), {}
-        await asyncio.gather(*(launcher.close() for launcher in opened))
+        await asyncio.gather(*(launcher.close() for launcher in opened), *self._leaving)
 
     async def _launcher(self, project: ProjectId) -> Launcher:
         async with self._locks.setdefault(project, asyncio.Lock()):
@@ -237,7 +245,9 @@ class Launchers:
             if known is not None and not known.lost:
                 return known
             if known is not None:
-                del self._open[project]
-                await known.close()
+                # Nobody waits for its farewell: it is gone, and the next one is wanted now.
+                leaving = asyncio.create_task(self._open.pop(project).close())
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
             launcher = self._open[project] = await Launcher.open(self._engine, project)
             return launcher

@@ -165,6 +165,13 @@ class Processes(Protocol):
         """
         ...
 
+    def prepare(self, project: ProjectId) -> None:
+        """Make ready, in the background, for a start in a container that runs since a moment ago.
+
+        Nothing is promised by it: what fails is told by the start itself.
+        """
+        ...
+
     async def adopt(self, project: ProjectId) -> Sequence[ProcessState]:
         """Take over what there is after a restart of the server, and return how each stands.
 

@@ -175,10 +175,7 @@ class Containers:
             )
         if is_lost(project):
             raise owned_elsewhere()
-        info = await self.bring_up(project)
-        if project.phase is not Phase.RUNNING:
-            await self.record(project.id, Phase.RUNNING, reason="woken")
-        return info
+        return await self.bring_up(project)
 
     async def wake(self, project: Project) -> None:
         """Do as ``ensure``, but return while the project waits in the line: it goes on by itself."""
@@ -200,7 +197,10 @@ class Containers:
             self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))
 
     async def bring_up(self, project: Project) -> ContainerInfo:
-        """Make, start or thaw the container as need be, once for all who ask meanwhile; record nothing."""
+        """Make, start or thaw the container as need be, once for all who ask meanwhile.
+
+        It is recorded, save for a project that is being made.
+        """
         with span("container.bring_up", project=project.id):
             start = self._starts.get(project.id)
             if start is None:
@@ -220,6 +220,8 @@ class Containers:
                 await self._homes.require(project)
                 info = await self._with_its_files(project)
                 if info is not None and info.state is ContainerState.RUNNING:
+                    if project.phase not in {Phase.RUNNING, Phase.CREATING}:
+                        await self.record(project.id, Phase.RUNNING, reason="woken")
                     return info
                 found = await self._not_deleted(project.id)
                 tier = phases.tier_of(found.phase, info)
@@ -236,7 +238,7 @@ class Containers:
                     info = await self._engine.thaw(project.id)
                     reached("wake.thawed")
                 else:
-                    info = await self._start_stopped(project)
+                    info = await self._start_stopped(project, is_there=info is not None)
                     self._keep_claim(found)
             if project.phase is not Phase.CREATING:
                 await self.record(project.id, Phase.RUNNING, reason="woken")
@@ -289,10 +291,14 @@ class Containers:
             work = self._archives.keep(project)
             self._supervisor.spawn(work, name=f"claim of {project.id}")
 
-    async def _start_stopped(self, project: Project) -> ContainerInfo:
-        await self._made(project)
-        info = await self._engine.start(project.id)
+    async def _start_stopped(self, project: Project, *, is_there: bool) -> ContainerInfo:
+        info = await self._started_as_it_is(project) if is_there else None
+        if info is None:
+            await self._made(project)
+            info = await self._engine.start(project.id)
         reached("start.container_started")
+        # What wants it up will start something: the way in is opened while the rest is put in order.
+        self._processes.prepare(project.id)
         # Whatever ran in an earlier life of the container is over: it gets its exit now.
         await self._processes.adopt(project.id)
         reached("start.processes_adopted")
@@ -304,6 +310,14 @@ class Containers:
         reached("start.directories_made")
         await self._engine.ensure(self._spec(project))
         reached("start.container_made")
+
+    async def _started_as_it_is(self, project: Project) -> ContainerInfo | None:
+        """Start the container that was seen a moment ago; None if it was removed since."""
+        await self._homes.make(project)
+        try:
+            return await self._engine.start(project.id)
+        except NotFoundError:
+            return None
 
     async def _not_deleted(self, project_id: ProjectId) -> Project:
         found = await self._db.read(project_rows.find, project_id)
