@@ -1,0 +1,82 @@
+"""Bringing a project's files back, against restic, tar and rclone on the same tree."""
+
+import asyncio
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from anyon.clock import SystemClock
+from anyon.storage.checkpoints import Checkpoints
+from anyon.storage.drivers.files import FilesStore
+from benchmarks._first_save import PROJECT
+from benchmarks._rivals import Restic, need, pack, rclone, timed, unpack
+from benchmarks._trees import make_tree, size_of
+from benchmarks.checkpoint import row, sizes
+from benchmarks.report import Row
+
+ROUNDS = 3
+
+
+def several(work: Callable[[Path], object], base: Path, rounds: int = ROUNDS) -> float:
+    """Return the median seconds of *work*, each time to an empty place."""
+    lengths = []
+    for number in range(rounds):
+        target = base / f"back-{number}"
+        lengths.append(timed(partial(work, target)))
+        shutil.rmtree(target)
+    return statistics.median(lengths)
+
+
+def saved(base: Path, tree: Path) -> Callable[[Path], None]:
+    """Take a checkpoint, and return what brings it back on a machine that knows nothing of it."""
+
+    async def save() -> None:
+        made = Checkpoints(FilesStore(base / "store"), cache=base / "cache", clock=SystemClock())
+        await made.save(PROJECT, {"workspace": tree})
+        await made.close()
+
+    async def restore(target: Path) -> None:
+        fresh = Checkpoints(FilesStore(base / "store"), cache=base / "none", clock=SystemClock())
+        await fresh.restore(PROJECT, None, {"workspace": target})
+        await fresh.close()
+
+    asyncio.run(save())
+    return lambda target: asyncio.run(restore(target))
+
+
+def compared(base: Path, files: int, *, with_rclone: bool) -> list[Row]:
+    """Measure a tree of that many files with everything."""
+    tree = base / "tree"
+    make_tree(tree, files)
+    what = f"{files} files, {size_of(tree) / 1e6:.0f} MB"
+    ours = several(saved(base, tree), base)
+    repository = Restic(base)
+    repository.backup(tree)
+    restic = several(repository.restore, base)
+    archive = base / "tree.tgz"
+    pack(tree, archive)
+    tar = several(lambda target: unpack(archive, target), base)
+    rows = [
+        row(f"{what}: restore (n={ROUNDS})", ours, "s", restic, 0.7),
+        row(f"{what}: tar xzf", tar, "s", restic, None),
+    ]
+    if with_rclone:
+        copied = several(lambda target: rclone(tree, target), base, rounds=1)
+        rows.append(row(f"{what}: rclone copy", copied, "s", restic, None))
+    return rows
+
+
+def run() -> Sequence[Row]:
+    """Measure each size."""
+    need()
+    rows: list[Row] = []
+    for number, files in enumerate(sizes()):
+        base = Path(tempfile.mkdtemp(prefix="anyon-bench-"))
+        try:
+            rows += compared(base, files, with_rclone=number == 0)
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
+    return rows
