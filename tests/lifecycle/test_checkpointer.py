@@ -18,7 +18,7 @@ from anyon.testing.worlds import World, living
 async def count(world: World, project: Project) -> int:
     """Return how many checkpoints the project has."""
     assert world.services.checkpoints is not None
-    return len(await world.services.checkpoints.list(LOCAL_ACTOR, project.id))
+    return len(await world.services.checkpoints.history.list(LOCAL_ACTOR, project.id))
 
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.FROZEN])

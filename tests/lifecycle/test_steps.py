@@ -13,6 +13,7 @@ from anyon.domain.errors import ConflictError, NotFoundError, UnavailableError
 from anyon.domain.ids import LOCAL_USER
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import ContainerState
+from anyon.services.archives import place
 from anyon.testing.worlds import until
 
 MINUTE = timedelta(minutes=1)
@@ -208,7 +209,7 @@ async def test_after_the_window_nothing_is_left_of_a_deleted_project(life: Life)
     await services.deletions.purge()
     assert [one.id for one in await services.deletions.list(LOCAL_ACTOR)] == [young.id]
     assert services.archives is not None
-    assert await services.archives.list(old) == []
+    assert await services.archives.checkpoints.list(place(old)) == []
     with pytest.raises(NotFoundError):
         await services.deletions.undo(LOCAL_ACTOR, old.id)
 

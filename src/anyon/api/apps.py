@@ -10,11 +10,13 @@ from anyon import __version__
 from anyon.agents.agent import Agent
 from anyon.api import (
     attempts,
+    checkpoints,
     envelopes,
     lives,
     previews,
     processes,
     projects,
+    storage,
     streams,
     systems,
     tasks,
@@ -84,7 +86,8 @@ def create_app(
         terminals,
     ):
         app.include_router(room.router)
-    app.include_router(lives.deleted)
+    for more in (checkpoints.router, storage.router, storage.everything, lives.deleted):
+        app.include_router(more)
     envelopes.install(app)
     app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))
     app.add_middleware(PreviewMiddleware, context=context, names=Names.of(settings))

@@ -27,6 +27,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         408: "The body did not come in time.",
         409: "The thing is in a state that forbids this.",
         413: "The body is too large.",
+        416: "The range begins beyond the end.",
         421: "The Host header does not name this server.",
         422: "The data is wrong; the message says where.",
         424: "Something must be installed or set first.",

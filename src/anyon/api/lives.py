@@ -7,15 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query
 
 from anyon.api import shapes
-from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.api.contexts import ActorOf, ContextOf, actor_of
 from anyon.domain.entities import Lease
-from anyon.domain.errors import MissingError
 from anyon.domain.ids import LeaseId, ProjectId
 from anyon.sdk import lives, models, requests
 from anyon.sdk.models import Envelope
-from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.holds import is_hold
-from anyon.storage.records import Checkpoint
 
 router = APIRouter(prefix="/api/projects", tags=["lives"], dependencies=[Depends(actor_of)])
 deleted = APIRouter(
@@ -91,48 +88,6 @@ async def list_events(
     )
 
 
-@router.get("/{project_id}/checkpoints")
-async def list_checkpoints(
-    context: ContextOf, actor: ActorOf, project_id: UUID
-) -> Envelope[list[lives.Checkpoint]]:
-    """Return the project's checkpoints, newest first; wakes nothing."""
-    found = await _checkpoints(context).list(actor, ProjectId(str(project_id)))
-    return Envelope.of([_shown(checkpoint) for checkpoint in found])
-
-
-@router.post("/{project_id}/checkpoints")
-async def save(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[lives.Checkpoint]:
-    """Save the project now; the answer comes once that is confirmed in the store."""
-    taken = await _checkpoints(context).take(actor, ProjectId(str(project_id)))
-    return Envelope.of(_shown(taken))
-
-
-@router.post("/{project_id}/checkpoints/{checkpoint_id}/restore")
-async def restore(
-    context: ContextOf, actor: ActorOf, project_id: UUID, checkpoint_id: CheckpointId
-) -> Envelope[lives.Checkpoint]:
-    """Go back to a checkpoint; what is there is saved first. 409 while something runs."""
-    use = _checkpoints(context)
-    return Envelope.of(_shown(await use.restore(actor, ProjectId(str(project_id)), checkpoint_id)))
-
-
-@router.post("/{project_id}/checkpoints/{checkpoint_id}/verify")
-async def verify(
-    context: ContextOf,
-    actor: ActorOf,
-    project_id: UUID,
-    checkpoint_id: CheckpointId,
-    read_data: bool = False,
-) -> Envelope[lives.Verified]:
-    """Check a checkpoint where it lies: its structure, or every byte of it; wakes nothing."""
-    seen = await _checkpoints(context).verify(
-        actor, ProjectId(str(project_id)), checkpoint_id, read_data=read_data
-    )
-    return Envelope.of(
-        lives.Verified(files=seen.files, packs=seen.packs, problems=list(seen.problems))
-    )
-
-
 @deleted.get("")
 async def list_deleted(context: ContextOf, actor: ActorOf) -> Envelope[list[models.Project]]:
     """Return the caller's deleted projects that can be brought back, the last deleted first."""
@@ -147,17 +102,6 @@ async def undelete(context: ContextOf, actor: ActorOf, project_id: UUID) -> Enve
     return Envelope.of(None)
 
 
-def _checkpoints(context: Context) -> ProjectCheckpoints:
-    found = context.services.checkpoints
-    if found is None:
-        raise MissingError(
-            "this server keeps no checkpoints",
-            code="no_store",
-            hint="Set ANYON_STORE to a directory or a bucket.",
-        )
-    return found
-
-
 def _lease(it: Lease) -> lives.Lease:
     return lives.Lease(
         id=UUID(it.id),
@@ -166,17 +110,4 @@ def _lease(it: Lease) -> lives.Lease:
         reason=it.reason,
         created_at=it.created_at,
         expires_at=it.expires_at,
-    )
-
-
-def _shown(it: Checkpoint) -> lives.Checkpoint:
-    return lives.Checkpoint(
-        id=it.id,
-        at=it.at,
-        reason=it.reason,
-        files=it.files,
-        size_bytes=it.size_bytes,
-        new_bytes=it.new_bytes,
-        unreadable=it.unreadable,
-        trees=sorted(it.roots),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from anyon.db.rows import all_of, columns, visible
 from anyon.db.schema import events
@@ -44,3 +44,17 @@ def of_project(
         visible(user, events.c.project_id),
     )
     return all_of(connection, Event, query.order_by(events.c.sequence).limit(limit))
+
+
+def latest(
+    connection: Connection, kinds: Sequence[str], *, project: ProjectId | None = None
+) -> dict[tuple[ProjectId, str], datetime]:
+    """Return when each of *kinds* last happened, by project and kind; of one project, or of all."""
+    query = (
+        select(events.c.project_id, events.c.kind, func.max(events.c.at))
+        .where(events.c.kind.in_(kinds))
+        .group_by(events.c.project_id, events.c.kind)
+    )
+    if project is not None:
+        query = query.where(events.c.project_id == project)
+    return {(ProjectId(row[0]), row[1]): row[2] for row in connection.execute(query)}

@@ -23,7 +23,7 @@ STORAGE = Dashboard(
         ),
         Panel(
             title="Saved per second",
-            queries=(Query("rate(anyon_checkpoint_new_bytes_total[5m])", "new bytes"),),
+            queries=(Query("sum by (reason) (rate(anyon_checkpoint_new_bytes_total[5m]))", "{{reason}}"),),
             unit="Bps",
         ),
         Panel(
@@ -46,7 +46,7 @@ STORAGE = Dashboard(
         ),
         Panel(
             title="Restores",
-            queries=(Query("increase(anyon_restore_duration_seconds_count[1h])", "in an hour"),),
+            queries=(Query("sum by (reason) (increase(anyon_restore_duration_seconds_count[1h]))", "{{reason}}"),),
         ),
         Panel(
             title="Store call P95",

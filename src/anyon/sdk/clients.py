@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 
+from anyon.sdk.checkpoints import CheckpointCalls, StorageCalls
 from anyon.sdk.connections import Connection
 from anyon.sdk.lives import LifeCalls
 from anyon.sdk.models import SystemInfo
@@ -38,6 +39,8 @@ class Client:
         self.processes = ProcessCalls(self._connection)
         self.lives = LifeCalls(self._connection)
         self.previews = PreviewCalls(self._connection)
+        self.checkpoints = CheckpointCalls(self._connection)
+        self.storage = StorageCalls(self._connection)
         self.tokens = TokenCalls(self._connection)
 
     @property

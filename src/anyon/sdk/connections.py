@@ -87,6 +87,22 @@ class Connection:
             raise _told(response)
         return response.text
 
+    @asynccontextmanager
+    async def stream(
+        self, path: str, params: Params, headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
+        """Open an answer that is no JSON; an error is told as ever, a break is UnreachableError."""
+        try:
+            async with self._http.stream(
+                "GET", path, params=_without_nulls(params), headers=headers
+            ) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise _told(response)
+                yield response
+        except httpx.HTTPError as error:
+            raise UnreachableError(self.base_url, _words(error)) from error
+
     async def events(
         self, path: str, *, params: Params | None = None, last_id: str | None = None
     ) -> AsyncIterator[httpx_sse.ServerSentEvent]:

@@ -81,6 +81,8 @@ class Verified(_Model):
     files: int
     packs: int
     problems: list[str]
+    offers: list[str] = []
+    """Where damaged paths are whole: one line for each that is in an earlier checkpoint."""
 
 
 class LifeCalls:

@@ -73,6 +73,24 @@ class Hold(Request):
     minutes: float = Field(gt=0, le=7 * 24 * 60)
 
 
+class Restore(Request):
+    """Go back: to all of a checkpoint, to one *path* (``<tree>/<path>``), or to an attempt's worktree.
+
+    With *force* also while something runs: for all of it what runs is stopped; a path in the
+    workspace or the home is replaced under it.
+    """
+
+    path: Annotated[str, Field(max_length=200_000), AfterValidator(_storable)] | None = None
+    attempt_id: UUID | None = None
+    force: bool = False
+
+
+class Fork(Request):
+    """A new project from a checkpoint of another."""
+
+    name: Line
+
+
 class CreateTask(Request):
     """A new task; without a title it is also started, with the project's default agent."""
 

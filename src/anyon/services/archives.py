@@ -28,9 +28,9 @@ from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import remove_tree
 from anyon.storage.owners import Claim, OwnedElsewhereError, TakeOver
 from anyon.storage.records import Checkpoint, Root
+from anyon.storage.restores import Progress
 from anyon.storage.saves import Saved
 from anyon.storage.stillness import Stillness
-from anyon.storage.verifying import Verified
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 CLAIM_LENGTH = timedelta(minutes=10)
 """How long a server that saves nothing more keeps its projects from being taken over unasked."""
 OWNED_ELSEWHERE = "owned_elsewhere"
+FORKING = "forking"
+"""Why a project that is a fork is CREATING: its beginning is being written in the store."""
 Pause = Callable[[ProjectId], AbstractAsyncContextManager[Stillness | None]]
 
 
@@ -79,7 +81,7 @@ class Archives:
         self._claims: dict[ProjectId, Claim] = {}
         self._locks: dict[ProjectId, asyncio.Lock] = {}
 
-    def _lock(self, project: Project) -> asyncio.Lock:
+    def files(self, project: Project) -> asyncio.Lock:
         """Return the lock of a project's files: a save never sees them while they are replaced or let go."""
         return self._locks.setdefault(project.id, asyncio.Lock())
 
@@ -99,7 +101,7 @@ class Archives:
         ConflictError (``project_archived``) where its files are in the store only.
         """
         await self._homes.require(project)
-        async with self._lock(project):
+        async with self.files(project):
             found = await self._db.read(project_rows.find, project.id)
             if found is None or self.must_restore(found) or _is_going(found, reason):
                 raise ConflictError(
@@ -116,7 +118,7 @@ class Archives:
             if installed is not None:
                 trees[SYSTEM], bases[SYSTEM] = installed
         now, began = self._clock.now(), self._clock.monotonic()
-        epoch = await self._claimed(project)
+        epoch = await self.claimed(project)
         # Before the files: what is recorded while they are read has its files in the next one.
         records = await self._db.read(copies.of_project, project.id)
         save = partial(
@@ -131,13 +133,13 @@ class Archives:
         try:
             saved = await self._written(project, save)
         except AnyonError as error:
-            self._metrics.save_failed(reason)
+            self._metrics.checkpoints.save_failed(reason)
             if error.code == OwnershipLostError.default_code:
                 raise await self._lost(project, error) from error
             raise
         self._saved_at[project.id] = now
         new_bytes = saved.checkpoint.new_bytes if saved.is_new else 0
-        self._metrics.saved(reason, self._clock.monotonic() - began, new_bytes)
+        self._metrics.checkpoints.saved(reason, self._clock.monotonic() - began, new_bytes)
         if saved.is_new:
             await self._db.write(
                 event_rows.add,
@@ -157,7 +159,7 @@ class Archives:
             # Each file is whole then, but not all of one instant: better than no checkpoint.
             log.warning("project.saved_unfrozen", project=project.id, code=error.code)
             return await save()
-        self._metrics.paused(saved.pause_seconds, saved.look)
+        self._metrics.checkpoints.paused(reason, saved.pause_seconds, saved.look)
         return saved
 
     async def keep(self, project: Project) -> None:
@@ -166,11 +168,11 @@ class Archives:
         A store that does not answer is no reason to stop: the next save asks again.
         """
         try:
-            await self._claimed(project)
+            await self.claimed(project)
         except AnyonError as error:
             log.warning("project.claim_failed", project=project.id, code=error.code)
 
-    async def _claimed(self, project: Project, take_over: TakeOver = TakeOver.NEVER) -> int:
+    async def claimed(self, project: Project, take_over: TakeOver = TakeOver.NEVER) -> int:
         """Return this server's epoch for the project; ConflictError (``owned_elsewhere``).
 
         Where there are files of it here, what another server was the last to have is never taken,
@@ -194,13 +196,10 @@ class Archives:
         await self._db.write(_note_loss, project.id, self._clock.now(), error.message)
         return owned_elsewhere()
 
-    async def list(self, project: Project) -> Sequence[Checkpoint]:
-        """Return the project's checkpoints, newest first."""
-        return await self._checkpoints.list(place(project))
-
-    async def verify(self, project: Project, checkpoint_id: str, *, read_data: bool) -> Verified:
-        """Check a checkpoint, its structure or every byte of it; NotFoundError ``checkpoint_not_found``."""
-        return await self._checkpoints.verify(place(project), checkpoint_id, read_data=read_data)
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The store's side of it; a project's name there is its ``place``."""
+        return self._checkpoints
 
     async def chosen(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
         """Return a checkpoint (None: the last), or raise NotFoundError ``checkpoint_not_found``."""
@@ -234,13 +233,20 @@ class Archives:
         """Return which checkpoint a restore that was cut off was bringing back; None is the last."""
         return (project.state_detail or None) if project.phase is Phase.RESTORING else None
 
-    async def bring_back(self, project: Project, checkpoint_id: str | None) -> Checkpoint:
+    async def bring_back(
+        self,
+        project: Project,
+        checkpoint_id: str | None,
+        *,
+        reason: str = "wake",
+        progress: Progress | None = None,
+    ) -> Checkpoint:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
         await self._homes.require(project)
         # With nothing of it here there is nothing to write over a newer state with.
         has_files = self._homes.trees(project)["workspace"].is_dir()
         take_over = TakeOver.NEVER if has_files else TakeOver.EXPIRED
-        await self._claimed(project, take_over)
+        await self.claimed(project, take_over)
         chosen = await self.chosen(project, checkpoint_id)
         staging = self._homes.staging(project.id, new_id())
         began = self._clock.monotonic()
@@ -251,19 +257,24 @@ class Archives:
         try:
             names = [n for n in chosen.roots if n != SYSTEM or installed is not None]
             targets = {name: staging / name for name in names}
-            restored = await self._checkpoints.restore(place(project), chosen.id, targets)
+            restored = await self._checkpoints.restore(
+                place(project), chosen.id, targets, progress=progress
+            )
             reached("restore.staged")
             for note in restored.notes:
                 log.warning("project.restored_in_part", project=project.id, note=note)
-            async with self._lock(project):
+            async with self.files(project):
                 await self._homes.replace(project, targets)
                 if self._installations is not None:
                     self._installations.put(project, chosen.id, installed)
                 self._saved_at[project.id] = self._clock.now()
+        except BaseException:
+            self._metrics.checkpoints.restore_failed(reason)
+            raise
         finally:
             # A restore's own copies: none after a success, parts after a failure.
             await asyncio.to_thread(remove_tree, bytes(staging))
-        self._metrics.restored(self._clock.monotonic() - began)
+        self._metrics.checkpoints.restored(reason, self._clock.monotonic() - began)
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
 
@@ -309,13 +320,13 @@ class Archives:
     async def release(self, project: Project) -> None:
         """Let the local files go, after ``confirm``; what is left of a release is finished."""
         await self._homes.require(project)
-        async with self._lock(project):
+        async with self.files(project):
             await self._homes.release(project)
         await self._homes.empty_trash()
 
     async def forget(self, project: Project) -> None:
         """Remove everything of the project from the store, for good; not if another server has it."""
-        await self._claimed(project)
+        await self.claimed(project)
         await self._checkpoints.delete(place(project))
         self._claims.pop(project.id, None)
 

@@ -22,12 +22,15 @@ from anyon.engines.ports import Ports
 from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
+from anyon.services.activities import Activities
 from anyon.services.archives import Archives, Pause
 from anyon.services.attempts import Attempts
 from anyon.services.checkpoints import ProjectCheckpoints
 from anyon.services.containers import Containers
 from anyon.services.deletions import Deletions
 from anyon.services.feed import Feed
+from anyon.services.forks import Forks
+from anyon.services.histories import Histories
 from anyon.services.holds import Holds
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
@@ -40,13 +43,15 @@ from anyon.services.places import Places, WakeBudget
 from anyon.services.previews import Previews, signing_key
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
+from anyon.services.restores import Restores
 from anyon.services.runs import Runs
 from anyon.services.statuses import Statuses
 from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
 from anyon.services.trees import Owner
-from anyon.storage.checkpoints import Checkpoints
+from anyon.services.upkeep import Upkeep
+from anyon.storage.checkpoints import GRACE, Checkpoints
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -99,6 +104,7 @@ class Parts:
     mounts: Mounts | None = None
     is_on_mount: bool = False
     metrics: Metrics = field(default_factory=Metrics)
+    collect_grace: timedelta = GRACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,18 +266,59 @@ def _installations(parts: Parts, checkpoints: Checkpoints, homes: Homes) -> Inst
 
 
 def _checkpoints(
-    parts: Parts, archives: Archives | None, containers: Containers, leases: Leases
-) -> ProjectCheckpoints | None:
-    if archives is None:
-        return None
+    parts: Parts,
+    archives: Archives,
+    *,
+    containers: Containers,
+    leases: Leases,
+    runs: Runs,
+    projects: Projects,
+    homes: Homes,
+    feed: Feed,
+    supervisor: Supervisor,
+) -> ProjectCheckpoints:
+    db, clock, metrics = parts.db, parts.clock, parts.metrics
+    activities = Activities(clock)
     return ProjectCheckpoints(
         archives=archives,
-        db=parts.db,
-        engine=parts.engine,
-        processes=parts.processes,
-        containers=containers,
-        leases=leases,
-        grace=parts.stop_grace,
+        db=db,
+        activities=activities,
+        history=Histories(archives=archives, db=db),
+        restores=Restores(
+            archives=archives,
+            db=db,
+            engine=parts.engine,
+            processes=parts.processes,
+            containers=containers,
+            leases=leases,
+            runs=runs,
+            homes=homes,
+            activities=activities,
+            clock=clock,
+            metrics=metrics,
+            grace=parts.stop_grace,
+        ),
+        forks=Forks(
+            archives=archives,
+            db=db,
+            projects=projects,
+            leases=leases,
+            homes=homes,
+            feed=feed,
+            activities=activities,
+            clock=clock,
+            supervisor=supervisor,
+            metrics=metrics,
+        ),
+        upkeep=Upkeep(
+            archives=archives,
+            db=db,
+            homes=homes,
+            activities=activities,
+            clock=clock,
+            metrics=metrics,
+            grace=parts.collect_grace,
+        ),
     )
 
 
@@ -300,21 +347,35 @@ def _gathered(  # noqa: PLR0917 - the second half of build
     server: str,
 ) -> Services:
     db, clock = parts.db, parts.clock
-    return Services(
-        projects=Projects(
-            db=db,
+    projects = Projects(
+        db=db,
+        containers=containers,
+        repositories=parts.repositories,
+        launches=launches,
+        leases=leases,
+        runs=runs,
+        homes=homes,
+        archives=archives,
+        imports=Imports(parts.home, is_allowed=parts.may_import),
+        feed=feed,
+        clock=clock,
+        supervisor=supervisor,
+    )
+    checkpoints = None
+    if archives is not None:
+        checkpoints = _checkpoints(
+            parts,
+            archives,
             containers=containers,
-            repositories=parts.repositories,
-            launches=launches,
             leases=leases,
             runs=runs,
+            projects=projects,
             homes=homes,
-            archives=archives,
-            imports=Imports(parts.home, is_allowed=parts.may_import),
             feed=feed,
-            clock=clock,
             supervisor=supervisor,
-        ),
+        )
+    return Services(
+        projects=projects,
         tasks=Tasks(
             db=db,
             processes=parts.processes,
@@ -345,7 +406,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         ),
         containers=containers,
         archives=archives,
-        checkpoints=_checkpoints(parts, archives, containers, leases),
+        checkpoints=checkpoints,
         deletions=Deletions(
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),

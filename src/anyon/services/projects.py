@@ -25,7 +25,7 @@ from anyon.domain.states import Phase
 from anyon.failpoints import reached
 from anyon.git.names import check_clone_url, copy_patterns
 from anyon.git.repository import Branch, Repositories
-from anyon.services.archives import Archives
+from anyon.services.archives import FORKING, Archives, place
 from anyon.services.containers import Containers
 from anyon.services.deletions import bury
 from anyon.services.feed import Change, Feed, Kind
@@ -38,6 +38,7 @@ from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
+_MAY_BE_STORED = frozenset({FORKING, "creating_deadline"})
 ERASE_PAUSE = timedelta(seconds=15)
 """How long to wait before a deletion that failed is tried again."""
 
@@ -212,12 +213,12 @@ class Projects:
             reached("create.confirmed")
         except Exception as error:
             log.warning("project.creation_failed", project=project.id, error=repr(error))
-            await self._undo_orbury(project)
+            await self.undo_or_bury(project)
             raise
         log.info("project.created", project=project.id)
         return await self._db.read(_found, project.user_id, project.id)
 
-    async def _undo_orbury(self, project: Project) -> None:
+    async def undo_or_bury(self, project: Project) -> None:
         """Take back a creation; where that fails for now, hide it and try until it is done."""
         try:
             await self.undo(project)
@@ -232,6 +233,9 @@ class Projects:
         reached("create_undo.container_removed")
         await self._homes.discard(project)
         reached("create_undo.files_discarded")
+        if self._archives is not None and project.state_reason in _MAY_BE_STORED:
+            # Of a fork there may be something in the store already; of other creations never.
+            await self._archives.checkpoints.delete(place(project))
         await self._db.write(project_rows.remove, project.id)
         reached("create_undo.record_removed")
         self._publish(project.id)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from anyon.clock import Clock
 from anyon.domain.errors import ConflictError
-from anyon.storage import collection, forks, owners
+from anyon.storage import collection, comparisons, forks, owners
 from anyon.storage.collection import Collected
+from anyon.storage.comparisons import Compared
 from anyon.storage.exclusions import DEFAULTS, parse
 from anyon.storage.histories import History
 from anyon.storage.jobs import Bridged, Jobs
@@ -173,6 +174,18 @@ class Checkpoints(History):
                 progress=progress,
                 only={target: name},
             ).run()
+
+        with self.reader(project):
+            return await self._jobs.run(work)
+
+    async def compare(
+        self, project: str, checkpoint_id: str, targets: Mapping[str, Path]
+    ) -> Compared:
+        """Hold trees on this machine against a checkpoint, byte for byte; see ``comparisons``."""
+
+        def work(stop: Stop) -> Compared:
+            reading = self._reading(project, checkpoint_id, stop)
+            return comparisons.compare(reading, targets, stop)
 
         with self.reader(project):
             return await self._jobs.run(work)

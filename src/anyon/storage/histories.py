@@ -70,15 +70,16 @@ class History:
         """Return one checkpoint, or raise NotFoundError."""
         return await self._jobs.run(lambda _: self.archive(project).checkpoint(checkpoint_id))
 
+    async def ids(self, project: str) -> Sequence[str]:
+        """Return the ids of all confirmed checkpoints, newest first."""
+        return await self._jobs.run(lambda _: _confirmed(self.archive(project)))
+
     async def list(self, project: str, *, limit: int = 100) -> list[Checkpoint]:
         """Return the newest confirmed checkpoints, newest first."""
 
         def work(stop: Stop) -> list[Checkpoint]:
             archive = self.archive(project)
-            head, _ = archive.head()
-            newest = (head.checkpoint or "") if head is not None else ""
-            ids = [c for c, _ in archive.checkpoint_ids() if c <= newest]  # later: unconfirmed
-            return archive.checkpoints(ids[::-1][:limit], stop.check)
+            return archive.checkpoints(_confirmed(archive)[:limit], stop.check)
 
         return await self._jobs.run(work)
 
@@ -253,3 +254,11 @@ class History:
             yield
         finally:
             self._readers[project] -= 1
+
+
+def _confirmed(archive: Archive) -> list[str]:
+    """Return the ids of the confirmed checkpoints, newest first."""
+    head, _ = archive.head()
+    newest = (head.checkpoint or "") if head is not None else ""
+    ids = [one for one, _ in archive.checkpoint_ids() if one <= newest]  # later: unconfirmed
+    return ids[::-1]

@@ -10,6 +10,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from anyon.telemetry.checkpoints import CheckpointMetrics
 from anyon.telemetry.parts import DatabaseMetrics, MountMetrics, StoreMetrics
 from anyon.telemetry.scenes import Scene, Usages
 from anyon.telemetry.traces import exemplar
@@ -22,7 +23,6 @@ TIERS = ("new", "frozen", "stopped", "archived")
 """What a project is woken from."""
 _TASK_TIERS = ("running", "frozen", "stopped", "archived")
 _STREAMS = ("tasks", "processes", "drafts", "conversation", "output", "diff", "events", "terminal")
-_SAVES = ("interval", "stop", "asked", "archive", "before_restore")
 _STEPS = (
     ("freeze", "idle"),
     ("stop", "idle"),
@@ -30,7 +30,6 @@ _STEPS = (
     ("save", "unsaved"),
     ("wake", "lease"),
 )
-_LOOKS = ("journal", "scan")
 _REPAIRS = ("changed_outside", "stopped_outside", "container_lost", "stop_interrupted")
 _IDLE_STEPS = (
     (timedelta(minutes=5), "under_5m"),
@@ -62,6 +61,7 @@ class Metrics:
         self.database = DatabaseMetrics(self.registry)
         self.store = StoreMetrics(self.registry)
         self.mount = MountMetrics(self.registry)
+        self.checkpoints = CheckpointMetrics(self.registry)
         self.set_containers({})
         self.set_idle(())
 
@@ -139,31 +139,6 @@ class Metrics:
 
     def _declare_care(self) -> None:
         """Declare what is counted as the server looks after the projects."""
-        self._saves = self._histogram(
-            "anyon_checkpoint_duration_seconds",
-            "How long confirmed saves took",
-            "reason",
-            buckets=_LONG_BUCKETS,
-        )
-        self._save_failures = self._counter(
-            "anyon_checkpoint_failures_total", "Saves that failed", "reason"
-        )
-        self._saved_bytes = self._counter(
-            "anyon_checkpoint_new_bytes_total", "Bytes that saves added to the store"
-        )
-        self._pauses = self._histogram(
-            "anyon_checkpoint_pause_seconds",
-            "How long running projects were held still for a save",
-            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
-        )
-        self._looks = self._counter(
-            "anyon_checkpoint_looks_total",
-            "Saves of projects held still, by how it was found what had changed",
-            "look",
-        )
-        self._restores = self._histogram(
-            "anyon_restore_duration_seconds", "How long restores took", buckets=_LONG_BUCKETS
-        )
         self._steps = self._counter(
             "anyon_reconciler_steps_total", "Steps taken with projects", "step", "reason"
         )
@@ -178,11 +153,6 @@ class Metrics:
             "How late the event loop came round",
             buckets=_LAG_BUCKETS,
         )
-        for look in _LOOKS:
-            self._looks.labels(look)
-        for reason in _SAVES:
-            self._saves.labels(reason)
-            self._save_failures.labels(reason)
         for step in _STEPS:
             self._steps.labels(*step)
         for reason in _REPAIRS:
@@ -253,25 +223,6 @@ class Metrics:
     def woken(self, tier: str, seconds: float) -> None:
         """Count a container brought to RUNNING from *tier* (see ``TIERS``)."""
         self._wakes.labels(tier).observe(seconds, exemplar())
-
-    def saved(self, reason: str, seconds: float, new_bytes: int) -> None:
-        """Count a confirmed save, and what it added to the store."""
-        self._saves.labels(reason).observe(seconds, exemplar())
-        self._saved_bytes.inc(new_bytes)
-
-    def save_failed(self, reason: str) -> None:
-        """Count a save that failed."""
-        self._save_failures.labels(reason).inc()
-
-    def paused(self, seconds: float, look: str) -> None:
-        """Count how long a running project was held still for a save; 0 is no pause."""
-        if seconds:
-            self._pauses.observe(seconds)
-            self._looks.labels(look).inc()
-
-    def restored(self, seconds: float) -> None:
-        """Count a restore."""
-        self._restores.observe(seconds, exemplar())
 
     def stepped(self, step: str, reason: str) -> None:
         """Count a step that was taken with a project."""
