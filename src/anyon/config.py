@@ -114,6 +114,28 @@ class Settings:
         timedelta(seconds=60),
         "How often a project in which something happens is saved; 0 only at stops.",
     )
+    keep_all: timedelta = _setting(
+        timedelta(hours=24), "For how long every checkpoint is kept; the newest always is."
+    )
+    keep_hourly: timedelta = _setting(
+        timedelta(days=7), "For how long the newest checkpoint of each hour is kept."
+    )
+    keep_daily: timedelta = _setting(
+        timedelta(days=30), "For how long the newest checkpoint of each day is kept."
+    )
+    keep_monthly: timedelta = _setting(
+        timedelta(days=366), "For how long the newest checkpoint of each month is kept."
+    )
+    collect_interval: timedelta = _setting(
+        timedelta(hours=6), "How often it is looked what nothing needs any more; 0 never."
+    )
+    collect_grace: timedelta = _setting(
+        timedelta(hours=24), "How old at least must be what is removed as not needed."
+    )
+    drill_hour: int = _setting(
+        3, "Hour of the day (UTC) at which some projects are restored for proof; -1 never."
+    )
+    drill_projects: int = _setting(3, "How many projects are restored for proof in a night.")
     undo_window: timedelta = _setting(
         timedelta(days=7), "How long a deleted project can be brought back."
     )
@@ -314,6 +336,8 @@ def _checked(settings: Settings) -> Settings:
     for name in ("wakes_per_hour", "max_running"):
         if getattr(settings, name) < 0:
             raise SettingsError(f"setting {name}: must not be negative; 0 is no limit")
+    if not -1 <= settings.drill_hour <= 23:
+        raise SettingsError("setting drill_hour: must be between 0 and 23, or -1 for never")
     if settings.traces_endpoint and not settings.traces_endpoint.startswith(
         ("http://", "https://")
     ):

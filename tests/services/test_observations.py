@@ -170,7 +170,7 @@ async def test_the_age_of_unsaved_work_grows_until_a_save(scraped: Scraped) -> N
     await archives.save(project, reason="asked")
     assert await scraped.value("anyon_checkpoint_age_seconds") == 0
     assert await scraped.value('anyon_checkpoint_duration_seconds_count{reason="asked"}') == 1
-    assert (await scraped.value("anyon_checkpoint_new_bytes_total") or 0) > 0
+    assert (await scraped.value('anyon_checkpoint_new_bytes_total{reason="asked"}') or 0) > 0
     async with world.services.leases.hold(project.id, holder="x", reason="terminal"):
         assert (await scraped.value("anyon_checkpoint_age_seconds") or 0) > 0
 

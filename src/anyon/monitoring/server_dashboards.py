@@ -23,7 +23,9 @@ STORAGE = Dashboard(
         ),
         Panel(
             title="Saved per second",
-            queries=(Query("sum by (reason) (rate(anyon_checkpoint_new_bytes_total[5m]))", "{{reason}}"),),
+            queries=(
+                Query("sum by (reason) (rate(anyon_checkpoint_new_bytes_total[5m]))", "{{reason}}"),
+            ),
             unit="Bps",
         ),
         Panel(
@@ -46,7 +48,12 @@ STORAGE = Dashboard(
         ),
         Panel(
             title="Restores",
-            queries=(Query("sum by (reason) (increase(anyon_restore_duration_seconds_count[1h]))", "{{reason}}"),),
+            queries=(
+                Query(
+                    "sum by (reason) (increase(anyon_restore_duration_seconds_count[1h]))",
+                    "{{reason}}",
+                ),
+            ),
         ),
         Panel(
             title="Store call P95",

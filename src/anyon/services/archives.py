@@ -138,6 +138,7 @@ class Archives:
                 raise await self._lost(project, error) from error
             raise
         self._saved_at[project.id] = now
+        self._metrics.checkpoints.paused(reason, saved.pause_seconds, saved.look)
         new_bytes = saved.checkpoint.new_bytes if saved.is_new else 0
         self._metrics.checkpoints.saved(reason, self._clock.monotonic() - began, new_bytes)
         if saved.is_new:
@@ -159,7 +160,6 @@ class Archives:
             # Each file is whole then, but not all of one instant: better than no checkpoint.
             log.warning("project.saved_unfrozen", project=project.id, code=error.code)
             return await save()
-        self._metrics.checkpoints.paused(reason, saved.pause_seconds, saved.look)
         return saved
 
     async def keep(self, project: Project) -> None:
@@ -292,13 +292,13 @@ class Archives:
         installations = self._installations
         if installations is None or not installations.must_settle(project, is_there=is_there):
             return
-        async with self._lock(project):
+        async with self.files(project):
             await installations.settle(project, ensure)
 
     @asynccontextmanager
     async def still(self, project: Project) -> AsyncIterator[None]:
         """Keep saves out of the block, in which what they read may be removed."""
-        async with self._lock(project):
+        async with self.files(project):
             yield
 
     async def confirm(self, project: Project, *, reason: str = "archive") -> None:

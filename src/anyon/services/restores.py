@@ -14,7 +14,12 @@ from anyon.db.databases import Database
 from anyon.domain import paths
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
-from anyon.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from anyon.domain.errors import (
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+)
 from anyon.domain.ids import AttemptId, ProjectId, new_id
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import Engine
@@ -91,7 +96,8 @@ class Restores:
                 await self._check_idle(project, is_forced=is_forced)
                 await self._halt(project)
                 reached("restore.halted")
-                if not self._archives.must_restore(project):
+                is_away = self._archives.must_restore(project)
+                if not is_away:
                     await self._archives.save(project, reason="before_restore")
                     reached("restore.saved")
                 await self._containers.record(
@@ -102,8 +108,13 @@ class Restores:
                     await self._archives.bring_back(
                         project, chosen.id, reason="asked", progress=activity.progress
                     )
-                except DamagedError as error:
-                    raise await self._offered(project, chosen, error) from error
+                except (DamagedError, UnavailableError) as error:
+                    # Nothing was replaced yet: the project is not to wait for what cannot come.
+                    former = Phase.ARCHIVED if is_away else Phase.STOPPED
+                    await self._containers.record(project.id, former, reason="restore_failed")
+                    if isinstance(error, DamagedError):
+                        raise await self._offered(project, chosen, error) from error
+                    raise
                 await self._containers.record(project.id, Phase.STOPPED, reason="restored")
                 reached("restore.confirmed")
         return chosen

@@ -42,9 +42,10 @@ from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.keys import Keys, PlainKeys
 from anyon.storage.objects import ObjectStore
+from anyon.storage.retention import Retention
 from anyon.telemetry import Metrics
 from anyon.telemetry.traces import Tracer
-from anyon.wiring import engines, keys, mounts, states, stores, traces
+from anyon.wiring import care, engines, keys, mounts, states, stores, traces
 
 _MEMORY_INTERVAL = timedelta(seconds=10)
 log = structlog.get_logger(__name__)
@@ -135,6 +136,12 @@ def _checkpoints(
         cache=settings.home / "checkpoints",
         clock=clock,
         keys=opening,
+        retention=Retention(
+            everything=settings.keep_all,
+            hourly=settings.keep_hourly,
+            daily=settings.keep_daily,
+            monthly=settings.keep_monthly,
+        ),
         server=server_id(settings.home),
     )
 
@@ -195,6 +202,7 @@ def _parts(
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
         undo_window=settings.undo_window,
+        collect_grace=settings.collect_grace,
         metrics=metrics,
         mounts=mounts.mounts(settings, engine.name, clock=clock, metrics=metrics),
         is_on_mount=settings.storage != "checkpoints",
@@ -274,6 +282,7 @@ def _gathered(  # noqa: PLR0917 - the second half of assembled
             Loop(name="disks", interval=settings.disk_interval, tick=disks.tick),
             _memory_loop(settings, steps),
             *_mount_loops(settings, services, engine, clock),
+            *care.loops(settings, services, clock),
         ),
         clock=clock,
     )
