@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Query
 
 from anyon.api import shapes
 from anyon.api.contexts import ActorOf, ContextOf, actor_of
@@ -19,7 +19,6 @@ deleted = APIRouter(
     prefix="/api/deleted-projects", tags=["lives"], dependencies=[Depends(actor_of)]
 )
 
-CheckpointId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_.-]{1,80}$")]
 MAX_SEQUENCE = 2**53
 
 

@@ -155,12 +155,11 @@ class Archives:
     async def _written(self, project: Project, save: Callable[..., Awaitable[Saved]]) -> Saved:
         freeze = None if self._pause is None else partial(self._pause, project.id)
         try:
-            saved = await save(freeze=freeze)
+            return await save(freeze=freeze)
         except PauseFailedError as error:
             # Each file is whole then, but not all of one instant: better than no checkpoint.
             log.warning("project.saved_unfrozen", project=project.id, code=error.code)
             return await save()
-        return saved
 
     async def keep(self, project: Project) -> None:
         """Find out whether the project is this server's still; if not, that is recorded.
