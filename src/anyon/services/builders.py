@@ -22,15 +22,12 @@ from anyon.engines.ports import Ports
 from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
-from anyon.services.activities import Activities
 from anyon.services.archives import Archives, Pause
 from anyon.services.attempts import Attempts
-from anyon.services.checkpoints import ProjectCheckpoints
+from anyon.services.checkpoints import ProjectCheckpoints, assembled
 from anyon.services.containers import Containers
 from anyon.services.deletions import Deletions
 from anyon.services.feed import Feed
-from anyon.services.forks import Forks
-from anyon.services.histories import Histories
 from anyon.services.holds import Holds
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
@@ -43,14 +40,12 @@ from anyon.services.places import Places, WakeBudget
 from anyon.services.previews import Previews, signing_key
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
-from anyon.services.restores import Restores
 from anyon.services.runs import Runs
 from anyon.services.statuses import Statuses
 from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
 from anyon.services.trees import Owner
-from anyon.services.upkeep import Upkeep
 from anyon.storage.checkpoints import GRACE, Checkpoints
 from anyon.telemetry import Metrics
 
@@ -265,60 +260,15 @@ def _installations(parts: Parts, checkpoints: Checkpoints, homes: Homes) -> Inst
     )
 
 
-def _checkpoints(
-    parts: Parts,
-    archives: Archives,
-    *,
-    containers: Containers,
-    leases: Leases,
-    runs: Runs,
-    projects: Projects,
-    homes: Homes,
-    feed: Feed,
-    supervisor: Supervisor,
-) -> ProjectCheckpoints:
-    db, clock, metrics = parts.db, parts.clock, parts.metrics
-    activities = Activities(clock)
-    return ProjectCheckpoints(
-        archives=archives,
-        db=db,
-        activities=activities,
-        history=Histories(archives=archives, db=db),
-        restores=Restores(
-            archives=archives,
-            db=db,
-            engine=parts.engine,
-            processes=parts.processes,
-            containers=containers,
-            leases=leases,
-            runs=runs,
-            homes=homes,
-            activities=activities,
-            clock=clock,
-            metrics=metrics,
-            grace=parts.stop_grace,
-        ),
-        forks=Forks(
-            archives=archives,
-            db=db,
-            projects=projects,
-            leases=leases,
-            homes=homes,
-            feed=feed,
-            activities=activities,
-            clock=clock,
-            supervisor=supervisor,
-            metrics=metrics,
-        ),
-        upkeep=Upkeep(
-            archives=archives,
-            db=db,
-            homes=homes,
-            activities=activities,
-            clock=clock,
-            metrics=metrics,
-            grace=parts.collect_grace,
-        ),
+def _previews(parts: Parts, containers: Containers, supervisor: Supervisor) -> Previews:
+    return Previews(
+        db=parts.db,
+        containers=containers,
+        ports=parts.ports,
+        clock=parts.clock,
+        supervisor=supervisor,
+        key=signing_key(parts.home),
+        awake_for=parts.preview_awake,
     )
 
 
@@ -361,19 +311,6 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         clock=clock,
         supervisor=supervisor,
     )
-    checkpoints = None
-    if archives is not None:
-        checkpoints = _checkpoints(
-            parts,
-            archives,
-            containers=containers,
-            leases=leases,
-            runs=runs,
-            projects=projects,
-            homes=homes,
-            feed=feed,
-            supervisor=supervisor,
-        )
     return Services(
         projects=projects,
         tasks=Tasks(
@@ -406,20 +343,22 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         ),
         containers=containers,
         archives=archives,
-        checkpoints=checkpoints,
+        checkpoints=assembled(
+            parts,
+            archives,
+            projects=projects,
+            containers=containers,
+            leases=leases,
+            runs=runs,
+            homes=homes,
+            feed=feed,
+            supervisor=supervisor,
+        ),
         deletions=Deletions(
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
-        previews=Previews(
-            db=db,
-            containers=containers,
-            ports=parts.ports,
-            clock=clock,
-            supervisor=supervisor,
-            key=signing_key(parts.home),
-            awake_for=parts.preview_awake,
-        ),
+        previews=_previews(parts, containers, supervisor),
         places=places,
         statuses=_statuses(parts, archives, leases, places),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),

@@ -1,6 +1,7 @@
 """Use cases on checkpoints: take one and check one here; looking, going back, forking beside it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
@@ -10,12 +11,22 @@ from anyon.domain.errors import NotFoundError
 from anyon.domain.ids import ProjectId
 from anyon.services.activities import Activities
 from anyon.services.archives import Archives, place
+from anyon.services.containers import Containers
+from anyon.services.feed import Feed
 from anyon.services.forks import Forks
 from anyon.services.histories import Histories
+from anyon.services.homes import Homes
+from anyon.services.leases import Leases
+from anyon.services.projects import Projects
 from anyon.services.restores import Restores
+from anyon.services.runs import Runs
+from anyon.services.supervisors import Supervisor
 from anyon.services.upkeep import Upkeep
 from anyon.storage.records import Checkpoint
 from anyon.storage.verifying import Verified
+
+if TYPE_CHECKING:
+    from anyon.services.builders import Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,3 +65,63 @@ class ProjectCheckpoints:
         if project is None:
             raise NotFoundError("there is no such project", code="project_unknown")
         return project
+
+
+def assembled(
+    parts: "Parts",
+    archives: Archives | None,
+    *,
+    containers: Containers,
+    leases: Leases,
+    runs: Runs,
+    projects: Projects,
+    homes: Homes,
+    feed: Feed,
+    supervisor: Supervisor,
+) -> ProjectCheckpoints | None:
+    """Return the use cases on checkpoints, wired together; None where none are kept."""
+    if archives is None:
+        return None
+    db, clock, metrics = parts.db, parts.clock, parts.metrics
+    activities = Activities(clock)
+    return ProjectCheckpoints(
+        archives=archives,
+        db=db,
+        activities=activities,
+        history=Histories(archives=archives, db=db),
+        restores=Restores(
+            archives=archives,
+            db=db,
+            engine=parts.engine,
+            processes=parts.processes,
+            containers=containers,
+            leases=leases,
+            runs=runs,
+            homes=homes,
+            activities=activities,
+            clock=clock,
+            metrics=metrics,
+            grace=parts.stop_grace,
+        ),
+        forks=Forks(
+            archives=archives,
+            db=db,
+            projects=projects,
+            leases=leases,
+            homes=homes,
+            feed=feed,
+            activities=activities,
+            clock=clock,
+            supervisor=supervisor,
+            metrics=metrics,
+        ),
+        upkeep=Upkeep(
+            archives=archives,
+            db=db,
+            homes=homes,
+            activities=activities,
+            clock=clock,
+            metrics=metrics,
+            grace=parts.collect_grace,
+        ),
+    )
