@@ -9,6 +9,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from anyon.clock import SystemClock
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.files import FilesStore
@@ -18,7 +20,8 @@ from anyon.storage.saves import Saved
 
 PROJECT = "user/project"
 LEASE = timedelta(minutes=5)  # the new owner's; the former one claims for a second
-ROUNDS = 4
+ROUNDS = int(os.environ.get("ANYON_SPLIT_BRAIN_ROUNDS", "4"))
+"""How often a server is stopped and taken from; `./test split-brain` does a hundred."""
 SERVER = """
 import asyncio, sys
 from datetime import timedelta
@@ -79,9 +82,9 @@ async def one_round(
 ) -> int:
     """Stop the server, take its project over, let it go on; return the new epoch."""
     assert server.stdout is not None
-    for _ in range(2 + turn):
+    for _ in range(2 + turn % 8):
         assert (await asyncio.to_thread(server.stdout.readline)).startswith("saved")
-    await asyncio.sleep(0.03 * turn)
+    await asyncio.sleep(0.03 * (turn % 20))
     os.kill(server.pid, signal.SIGSTOP)
     made = Checkpoints(
         FilesStore(tmp_path / "store", deadline=timedelta(seconds=1)),
@@ -104,9 +107,11 @@ async def one_round(
     return mine.checkpoint.epoch
 
 
+@pytest.mark.timeout(120 + 30 * ROUNDS)
 async def test_a_server_that_was_stopped_beyond_its_lease(tmp_path: Path) -> None:
     """SIGSTOP, takeover, SIGCONT: the former owner sees it has lost, and changes nothing."""
     last_epoch = 0
+    began = time.monotonic()
     for turn in range(ROUNDS):
         name = f"former-{turn}"
         server = subprocess.Popen(
@@ -119,3 +124,7 @@ async def test_a_server_that_was_stopped_beyond_its_lease(tmp_path: Path) -> Non
         finally:
             server.kill()  # it may be stopped
             server.wait()
+    print(
+        f"{ROUNDS} rounds in {time.monotonic() - began:.0f} s: {ROUNDS} takeovers, "
+        f"0 writes of a former owner confirmed after one, last epoch {last_epoch}"
+    )

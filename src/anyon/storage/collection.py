@@ -158,12 +158,20 @@ def _swept(
     return Collected(dropped, packs, size)
 
 
+def _lease_end(archive: Archive, data: bytes) -> datetime:
+    try:
+        return datetime.fromisoformat(json.loads(data)["until"])
+    except (ValueError, KeyError, TypeError):
+        # Spoilt, here or on its way: it holds for as long as one that is written then would.
+        return archive.store.head(archive.places.collection).updated_at + LEASE
+
+
 def _acquire(archive: Archive, now: datetime) -> str:
     key = archive.places.collection
     generation = ABSENT
     try:
         blob = archive.store.get(key)
-        until = datetime.fromisoformat(json.loads(blob.data)["until"])
+        until = _lease_end(archive, blob.data)
         if until > now:
             raise CollectionBusyError(f"{archive.project} is being collected until {until}")
         generation = blob.generation
