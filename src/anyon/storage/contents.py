@@ -45,7 +45,7 @@ def capture(directory: int, name: bytes, seen: os.stat_result, uploads: Uploads)
         return _file(directory, name, uploads)
     shared = attributes_text(mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns, ())
     if stat.S_ISLNK(mode):
-        target = bytes_text("target", os.readlink(name, dir_fd=directory))
+        target = bytes_text("target", _target(directory, name))
         return Captured(f'{{{name_text(name)},"type":"symlink",{shared},{target}}}')
     if stat.S_ISCHR(mode) and seen.st_rdev == 0:
         # How an overlay says that a name of a lower layer is deleted.
@@ -53,6 +53,15 @@ def capture(directory: int, name: bytes, seen: os.stat_result, uploads: Uploads)
     if stat.S_ISFIFO(mode):
         return skipped(name, "fifo")
     return skipped(name, "socket" if stat.S_ISSOCK(mode) else "device")
+
+
+def _target(directory: int, name: bytes) -> bytes:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it was a link when it was seen, and is none now
+            raise FileNotFoundError(errno.ENOENT, "replaced", name) from None
+        raise
 
 
 def xattrs(fd: int) -> list[tuple[str, bytes]]:
