@@ -190,6 +190,10 @@ class Settings:
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("console", "console or json.")
+    log_kept: int = _setting(
+        16 * 1024 * 1024,
+        "How much of the log is kept in the home (logs/server.log) for `anyon support bundle`; 0 is none.",
+    )
 
     @property
     def is_encrypted(self) -> bool:
@@ -217,7 +221,7 @@ STORAGE_FILE = "storage.toml"
 """In the home: what ``anyon migrate`` has decided of storage; everything else wins over it."""
 _STORAGE_NAMES = frozenset({"storage", "mount_bucket", "mount_profile"})
 _LENGTHS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZED = {"container_memory", "max_memory", "output_cap", "pressure_available"}
+_SIZED = {"container_memory", "log_kept", "max_memory", "output_cap", "pressure_available"}
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 

@@ -81,6 +81,7 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
         "request.served",
         method=scope["method"],
         path=scope["path"],
+        route=getattr(scope.get("route"), "path", None),
         status=status,
         milliseconds=round(seconds * 1000, 1),
     )

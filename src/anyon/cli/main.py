@@ -20,6 +20,7 @@ from anyon.cli import (
     recover,
     servers,
     statuses,
+    support,
     tasks,
     tokens,
 )
@@ -78,6 +79,7 @@ app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")
+app.add_typer(support.app, name="support")
 app.add_typer(drill.app, name="drill")
 
 

@@ -128,6 +128,17 @@ def ask(
         raise typer.Exit(ExitCode.OK) from None
 
 
+def if_it_answers(ctx: typer.Context, work: "Callable[[Client], Awaitable[T]]") -> T | None:
+    """Do *work* with a client as ``ask`` does; None where the server is away or refuses."""
+    session: Session = ctx.obj
+    settings = settings_or_exit()
+    token = session.token or _local_token(session, settings)
+    try:
+        return asyncio.run(_with_client(server_address(session, settings), token, work))
+    except ApiError:
+        return None
+
+
 async def _with_client(
     address: str, token: str | None, work: "Callable[[Client], Awaitable[T]]"
 ) -> T:

@@ -6,7 +6,6 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyon.config import Settings
@@ -17,20 +16,10 @@ from anyon.engines.engine import Engine
 from anyon.storage import keyfiles
 from anyon.storage.keys import FileKeys
 from anyon.storage.objects import ABSENT
-from anyon.wiring import engines, mounts, stores
+from anyon.wiring import engines, findings, mounts, stores
+from anyon.wiring.findings import Finding
 
 _FREE_WANTED = 5 * 2**30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was examined. ``needed`` says that Anyon cannot work as set without it."""
-
-    name: str
-    ok: bool
-    detail: str
-    hint: str = ""
-    needed: bool = False
 
 
 async def examine(settings: Settings) -> Sequence[Finding]:
@@ -40,6 +29,12 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         _home(settings),
         _disk(settings),
         _port(settings),
+        findings.server(settings),
+        findings.memory(),
+        findings.limits(),
+        findings.watches(),
+        findings.cgroup(),
+        await asyncio.to_thread(findings.database, settings),
         await _engine("bubblewrap", lambda: engines.bubblewrap(settings), settings),
         await _engine("docker", lambda: engines.docker(settings), settings),
         _af_alg(),
@@ -48,6 +43,9 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         await asyncio.to_thread(_keys, settings),
         await _chosen(settings),
         await _installed(settings),
+        findings.agents(settings),
+        findings.monitoring(),
+        findings.traces(settings),
         *await _mount(settings),
     ]
 

@@ -9,7 +9,7 @@ from anyon.api.servers import Server
 from anyon.config import Settings
 from anyon.domain.errors import UnavailableError
 from anyon.lifecycle import loops
-from anyon.telemetry import configure_logging
+from anyon.telemetry import KEPT_LOG, configure_logging
 from anyon.wiring.assembly import Anyon, assembled
 from anyon.wiring.pidfile import only_server
 
@@ -23,8 +23,13 @@ async def serve(settings: Settings) -> None:
     engine or the database say.
     """
     failpoints.arm(settings.failpoint)
-    configure_logging(settings.log_level, settings.log_format)
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    configure_logging(
+        settings.log_level,
+        settings.log_format,
+        kept_in=settings.home / KEPT_LOG if settings.log_kept else None,
+        kept_bytes=settings.log_kept,
+    )
     with only_server(settings.home, address=f"{settings.host}:{settings.port}"):
         async with assembled(settings) as anyon:
             await _serve(anyon)
