@@ -63,6 +63,22 @@ async def release(
     return Envelope.of(None)
 
 
+@router.post("/{project_id}/move")
+async def move(
+    context: ContextOf, actor: ActorOf, project_id: UUID, asked: requests.Move
+) -> Envelope[lives.Moved]:
+    """Move the project's files to the mounted bucket, or to the local disk; it is stopped after it.
+
+    Answered once the copy is proven and is the project. It goes on if the caller goes.
+    """
+    moved = await context.services.moves.move(
+        actor, ProjectId(str(project_id)), to_mount=asked.to == "mount"
+    )
+    return Envelope.of(
+        lives.Moved(project_id=UUID(moved.project.id), state=moved.state, files=moved.files)
+    )
+
+
 @router.get("/{project_id}/events")
 async def list_events(
     context: ContextOf,

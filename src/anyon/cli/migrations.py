@@ -4,22 +4,22 @@ import asyncio
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from anyon.cli.printing import harmless, say, show_error, show_json, show_table
-from anyon.cli.sessions import ExitCode, Json, exit_code, settings_or_exit
+from anyon.cli.sessions import ExitCode, Json, ask, exit_code, settings_or_exit
 
 if TYPE_CHECKING:  # it brings the whole server
+    from anyon.sdk.clients import Client
+    from anyon.sdk.models import Project
     from anyon.wiring.migrations import Report
 
-app = typer.Typer(help="Migrate: bring an old installation in.", no_args_is_help=True)
-
-
-@app.callback()
-def group() -> None:
-    """Keep ``from-layout`` a command of its own, whatever else is in the group."""
+app = typer.Typer(
+    help="Migrate: bring an old installation in, move projects between storages.",
+    no_args_is_help=True,
+)
 
 
 @app.command()
@@ -60,6 +60,93 @@ def from_layout(
         _show(report)
     if any(one.state == "failed" for one in report.projects):
         raise typer.Exit(ExitCode.ERROR)
+
+
+@app.command()
+def to_mount(
+    ctx: typer.Context,
+    project: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these, by name or id; default: all.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Move projects from the local disk to the mounted bucket, one at a time; the others go on working.
+
+    Every file's hash and every reference is compared, and git reads every object in a container
+    over the copy, before the project is switched. What was there goes to projects-backup. A
+    repeat goes on where the last run ended. Exits with 1 when a project could not be moved.
+    """
+    _move_all(ctx, "mount", project or [], as_json=as_json)
+
+
+@app.command()
+def to_checkpoints(
+    ctx: typer.Context,
+    project: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these, by name or id; default: all.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Move projects from the mounted bucket back to the local disk, as `to-mount` does.
+
+    What a bucket could not keep (executable files) is put back as far as it was known.
+    """
+    _move_all(ctx, "disk", project or [], as_json=as_json)
+
+
+def _move_all(
+    ctx: typer.Context, to: Literal["mount", "disk"], names: list[str], *, as_json: bool
+) -> None:
+    from anyon.cli.printing import bars  # noqa: PLC0415 - from-layout does without
+
+    rows: list[dict[str, object]] = []
+
+    async def move(client: "Client") -> None:
+        found = (
+            [await client.projects.find(name) for name in names]
+            if names
+            else list(await client.projects.list())
+        )
+        with bars(quiet=as_json) as tell:
+            for number, one in enumerate(found, 1):
+                tell("projects", number - 1, len(found))
+                row = await _moved(client, one, to)
+                rows.append(row)
+                if not as_json:
+                    sys.stderr.write(
+                        f"[{number}/{len(found)}] {harmless(one.name)}: {row['state']}\n"
+                    )
+                tell("projects", number, len(found))
+
+    ask(ctx, move, as_json=as_json)
+    if as_json:
+        show_json({"projects": rows})
+    else:
+        show_table(
+            ["project", "state", "files", "why"],
+            [(row["name"], row["state"], row["files"], row["why"]) for row in rows],
+        )
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(ExitCode.ERROR)
+
+
+async def _moved(
+    client: "Client", project: "Project", to: Literal["mount", "disk"]
+) -> dict[str, object]:
+    """Return what became of one project; a server that does not answer ends all."""
+    from anyon.sdk.errors import ApiError, UnreachableError  # noqa: PLC0415 - from-layout does without
+    from anyon.sdk.requests import Move  # noqa: PLC0415 - as above
+
+    row: dict[str, object] = {"id": str(project.id), "name": project.name, "files": 0, "why": ""}
+    try:
+        moved = await client.lives.move(project.id, Move(to=to))
+    except UnreachableError:
+        raise
+    except ApiError as error:
+        return row | {"state": "failed", "why": f"{error.message} [{error.code}]"}
+    return row | {"state": moved.state, "files": moved.files}
 
 
 def _show(report: "Report") -> None:

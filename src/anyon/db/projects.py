@@ -72,6 +72,12 @@ def change(
     return True
 
 
+def relocate(connection: Connection, project: ProjectId, path: str, now: datetime) -> None:
+    """Record that a project's files are at *path* from now on."""
+    changes = {"path": path, "updated_at": now}
+    connection.execute(update(projects).where(projects.c.id == project).values(**changes))
+
+
 def set_phase(
     connection: Connection,
     project: ProjectId,

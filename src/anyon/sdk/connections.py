@@ -54,8 +54,9 @@ class Connection:
         *,
         params: Params | None = None,
         body: BaseModel | Mapping[str, Any] | None = None,
+        waits: bool = False,
     ) -> T:
-        """Send a request and return the envelope's data as *kind*."""
+        """Send a request and return the envelope's data as *kind*; *waits*: however long it takes."""
         content = None
         if isinstance(body, BaseModel):
             content = body.model_dump_json(exclude_unset=True).encode()
@@ -68,6 +69,7 @@ class Connection:
                 params=_without_nulls(params),
                 content=content,
                 headers={"Content-Type": "application/json"} if content is not None else None,
+                timeout=httpx.Timeout(None, connect=10.0) if waits else httpx.USE_CLIENT_DEFAULT,
             )
         except httpx.HTTPError as error:
             raise UnreachableError(self.base_url, _words(error)) from error

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from anyon.sdk.connections import Connection
 from anyon.sdk.models import Project
-from anyon.sdk.requests import Hold
+from anyon.sdk.requests import Hold, Move
 
 
 class _Model(BaseModel):
@@ -44,6 +44,14 @@ class Awake(_Model):
     next_step: str | None
     next_step_at: datetime | None
     position: int | None = None
+
+
+class Moved(_Model):
+    """What became of a project that was to be moved: ``moved``, or ``there`` (it was already)."""
+
+    project_id: UUID
+    state: str
+    files: int
 
 
 class Event(_Model):
@@ -94,6 +102,11 @@ class LifeCalls:
     async def awake(self, project: UUID | str) -> Awake:
         """Return who holds the project awake, and the next step down; wakes nothing."""
         return await self._connection.call(Awake, "GET", f"/api/projects/{project}/awake")
+
+    async def move(self, project: UUID | str, move: Move) -> Moved:
+        """Move the project's files; answered once the copy is proven, however long that takes."""
+        path = f"/api/projects/{project}/move"
+        return await self._connection.call(Moved, "POST", path, body=move, waits=True)
 
     async def hold(self, project: UUID | str, hold: Hold) -> Lease:
         """Wake the project and keep it awake for a time, whatever happens in it."""

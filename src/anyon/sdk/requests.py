@@ -1,6 +1,6 @@
 """The wire's shapes: what a client asks. A key that is not given means "as it is" or "the default"."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -89,6 +89,12 @@ class Fork(Request):
     """A new project from a checkpoint of another."""
 
     name: Line
+
+
+class Move(Request):
+    """Move a project's files: ``mount`` is the mounted bucket, ``disk`` the local disk."""
+
+    to: Literal["mount", "disk"]
 
 
 class CreateTask(Request):

@@ -35,6 +35,7 @@ from anyon.services.installations import SYSTEM, Installations
 from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
 from anyon.services.mounts import Mounts
+from anyon.services.moves import Moves
 from anyon.services.outlooks import Outlooks
 from anyon.services.places import Places, WakeBudget
 from anyon.services.previews import Previews, signing_key
@@ -119,6 +120,7 @@ class Services:
     holds: Holds
     previews: Previews
     deletions: Deletions
+    moves: Moves
     tokens: Tokens
     feed: Feed
     runs: Runs
@@ -153,6 +155,7 @@ class Services:
             case Phase.DELETING:
                 await self.projects.erase_or_later(project)
             case _ if project.deleted_at is None:
+                await self.moves.recover(project)
                 await self.runs.recover(project.id)
             case _:
                 pass
@@ -356,6 +359,17 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         ),
         deletions=Deletions(
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
+        ),
+        moves=Moves(
+            db=db,
+            engine=parts.engine,
+            containers=containers,
+            repositories=parts.repositories,
+            leases=leases,
+            homes=homes,
+            archives=archives,
+            supervisor=supervisor,
+            clock=clock,
         ),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
         previews=_previews(parts, containers, supervisor),

@@ -341,6 +341,14 @@ class Containers:
         async with self.lock(project_id):
             await self._halt(project_id)
 
+    async def rest(self, project_id: ProjectId) -> None:
+        """Do as ``halt``, for a caller that holds the lock."""
+        await self._halt(project_id)
+
+    async def start_at(self, project: Project) -> None:
+        """Start a container over *project*'s path, which need not be the recorded one; under the lock."""
+        await self._start_stopped(project)
+
     async def _halt(self, project_id: ProjectId) -> None:
         if await self._engine.inspect(project_id) is not None:
             await self._engine.stop(project_id, grace=HALT_GRACE)

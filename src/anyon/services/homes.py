@@ -73,6 +73,55 @@ class Homes:
         """Say whether a project's files lie on the mounted bucket."""
         return self.bucket.covers(project)
 
+    def backup(self, project: Project) -> Path:
+        """Return where a project's former files are kept once it was moved onto the mount."""
+        return self.home / "projects-backup" / project.user_id / project.id
+
+    def owner(self, path: Path) -> Owner | None:
+        """Return who files at *path* must be given to; on a mount all belong to one user anyway."""
+        return None if path.is_relative_to(self.bucket.place) else self._owner
+
+    def prepare(self, target: Path, *, to_mount: bool) -> None:
+        """Make *target* an empty directory."""
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target.mkdir(mode=0o755)
+        if self._owner is not None and not to_mount:
+            os.chown(target, *self._owner)
+
+    def put_away(self, source: Path, backup: str) -> None:
+        """Move *source* to *backup*, or delete it without one; repeats are harmless.
+
+        Once nothing is left on the local disk, ``projects`` becomes a link to the mount.
+        """
+        if backup and (self.home / "projects").is_symlink():
+            return  # all were put away: by that name the mount itself would be seen
+        if source.exists() and backup:
+            trees.delete(Path(backup))  # of an earlier move, from which it came back
+            Path(backup).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            source.rename(backup)
+        elif source.exists():
+            shutil.rmtree(source)
+        if backup:
+            self._link()
+
+    def _link(self) -> None:
+        projects = self.home / "projects"
+        if projects.is_symlink() or not projects.is_dir() or not self._is_on_mount:
+            return
+        for user in projects.iterdir():
+            if next(user.iterdir(), None) is not None:
+                return
+        for user in projects.iterdir():
+            user.rmdir()
+        projects.rmdir()
+        projects.symlink_to(self.bucket.place.name)
+
+    def unlink(self) -> None:
+        """See to it that ``projects`` is no link to the mount: something local goes there."""
+        projects = self.home / "projects"
+        if projects.is_symlink():
+            projects.unlink()
+
     async def require(self, project: Project) -> None:
         """Return if the project's files can be reached; see ``Mounts.require``."""
         await self.bucket.require(project)
@@ -176,6 +225,8 @@ class Homes:
     def _make(self, project: Project) -> None:
         state = self.state(project.id)
         try:
+            if not self.is_mounted(project):
+                self.unlink()
             for directory in (Path(project.path).parent, state):
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             for directory in (Path(project.path), state / "home", state / "run"):
@@ -225,7 +276,11 @@ class Homes:
             raise trees.explained(error, "moving a project's files to the trash") from error
 
     def _move_to_trash(self, project: Project) -> None:
-        for kind, path in (("files", Path(project.path)), ("state", self.state(project.id))):
+        for kind, path in (
+            ("files", Path(project.path)),
+            ("state", self.state(project.id)),
+            ("backup", self.backup(project)),
+        ):
             self._to_trash(path, f"{project.id}-{kind}")
 
     async def empty_trash(self) -> None:
