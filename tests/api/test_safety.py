@@ -184,7 +184,15 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
         assert (await owner.tasks.get(task.id)).id == task.id
 
 
-_BODY = {"prompt": "x", "name": "x", "argv": ["true"], "title": "x", "reason": "x", "minutes": 1}
+_BODY = {
+    "prompt": "x",
+    "name": "x",
+    "argv": ["true"],
+    "title": "x",
+    "reason": "x",
+    "minutes": 1,
+    "to": "disk",
+}
 
 
 def _operations(server: Running, *, only_with_ids: bool = False) -> list[tuple[str, str]]:

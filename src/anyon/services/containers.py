@@ -238,7 +238,7 @@ class Containers:
                     info = await self._engine.thaw(project.id)
                     reached("wake.thawed")
                 else:
-                    info = await self._start_stopped(project, is_there=info is not None)
+                    info = await self.start_stopped(project, is_there=info is not None)
                     self._keep_claim(found)
             if project.phase is not Phase.CREATING:
                 await self.record(project.id, Phase.RUNNING, reason="woken")
@@ -250,17 +250,14 @@ class Containers:
         """Stop the container if it shows an earlier life of the mount, and say whether it did."""
         async with self.lock(project.id):
             info = await self._engine.inspect(project.id)
-            if info is None or not self._homes.bucket.is_stale(project, info):
-                return False
-            await self._with_its_files(project)
-            return True
+            return info is not None and await self._with_its_files(project) != info
 
     async def _with_its_files(self, project: Project) -> ContainerInfo | None:
         """Return what is known of the container; one that shows a dead mount is stopped first."""
         info = await self._engine.inspect(project.id)
         if info is None or not self._homes.bucket.is_stale(project, info):
             return info
-        await self._halt(project.id)
+        await self.rest(project.id)
         await self.record(project.id, Phase.STOPPED_UNSAVED, reason="mount_lost")
         self._metrics.mount.restarted()
         return await self._engine.inspect(project.id)
@@ -291,7 +288,8 @@ class Containers:
             work = self._archives.keep(project)
             self._supervisor.spawn(work, name=f"claim of {project.id}")
 
-    async def _start_stopped(self, project: Project, *, is_there: bool) -> ContainerInfo:
+    async def start_stopped(self, project: Project, *, is_there: bool) -> ContainerInfo:
+        """Start the container over *project*'s path, for a caller that holds the lock."""
         info = await self._started_as_it_is(project) if is_there else None
         if info is None:
             await self._made(project)
@@ -339,17 +337,10 @@ class Containers:
     async def halt(self, project_id: ProjectId) -> None:
         """Stop the container; what ran in it has ended. Absent or stopped is success."""
         async with self.lock(project_id):
-            await self._halt(project_id)
+            await self.rest(project_id)
 
     async def rest(self, project_id: ProjectId) -> None:
         """Do as ``halt``, for a caller that holds the lock."""
-        await self._halt(project_id)
-
-    async def start_at(self, project: Project) -> None:
-        """Start a container over *project*'s path, which need not be the recorded one; under the lock."""
-        await self._start_stopped(project)
-
-    async def _halt(self, project_id: ProjectId) -> None:
         if await self._engine.inspect(project_id) is not None:
             await self._engine.stop(project_id, grace=HALT_GRACE)
             await self._processes.container_stopped(project_id, ExitReason.CONTAINER_STOPPED)

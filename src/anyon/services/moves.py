@@ -232,7 +232,7 @@ class Moves:
         """Let git read every object in a container over the copy, and fit its settings to the place."""
         refs = await asyncio.to_thread(old_layouts.refs, Path(project.path))
         await self._engine.remove(project.id)
-        await self._containers.start_at(moved)
+        await self._containers.start_stopped(moved, is_there=False)
         repository = self._repositories.of(project.id)
         await repository.check_objects()
         found = await repository.refs()
