@@ -226,6 +226,27 @@ def build(parts: Parts) -> Services:
     )
 
 
+def _moves(  # noqa: PLR0917 - a part of _gathered
+    parts: Parts,
+    containers: Containers,
+    leases: Leases,
+    homes: Homes,
+    archives: Archives | None,
+    supervisor: Supervisor,
+) -> Moves:
+    return Moves(
+        db=parts.db,
+        engine=parts.engine,
+        containers=containers,
+        repositories=parts.repositories,
+        leases=leases,
+        homes=homes,
+        archives=archives,
+        supervisor=supervisor,
+        clock=parts.clock,
+    )
+
+
 def _capacity(parts: Parts) -> Capacity:
     return Capacity(
         most_running=parts.max_running,
@@ -360,17 +381,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         deletions=Deletions(
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),
-        moves=Moves(
-            db=db,
-            engine=parts.engine,
-            containers=containers,
-            repositories=parts.repositories,
-            leases=leases,
-            homes=homes,
-            archives=archives,
-            supervisor=supervisor,
-            clock=clock,
-        ),
+        moves=_moves(parts, containers, leases, homes, archives, supervisor),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
         previews=_previews(parts, containers, supervisor),
         places=places,
