@@ -1,4 +1,9 @@
-"""The interface while 50 tasks stream their output: p99 of looking, against 50 ms."""
+"""The interface while 50 tasks stream their output: p99 of looking, against 50 ms.
+
+Fifty tasks in ten projects write a line five times a second each, and a client follows every one of them; meanwhile
+one request after the other looks at projects, tasks and leases, twenty a second. Clients and server share the machine, so on
+few cores the figure holds the clients' own work too.
+"""
 
 import asyncio
 import tempfile

@@ -1,4 +1,7 @@
-"""Server at rest with 500 projects: CPU against 0.5 % of a core, resident memory against 150 MB."""
+"""Server at rest with 500 projects: CPU against 0.5 % of a core, resident memory against 150 MB.
+
+What it costs to have many projects in which nothing happens: the reconciler looks at all of them every 15 s.
+"""
 
 import sqlite3
 import tempfile

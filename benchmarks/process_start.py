@@ -1,4 +1,7 @@
-"""Start of a durable process in a warm container, against a bare ``docker exec true``."""
+"""Start of a durable process in a warm container, against a bare ``docker exec true``.
+
+The time until the process has its id and its directory and runs, by the launcher that is kept open in the container.
+"""
 
 import asyncio
 import subprocess
