@@ -20,6 +20,7 @@ from anyon.cli import (
     recover,
     servers,
     statuses,
+    storage,
     support,
     tasks,
     tokens,
@@ -76,6 +77,7 @@ app.add_typer(gcs.app, name="gcs")
 app.add_typer(installs.app, name="install")
 app.add_typer(migrations.app, name="migrate")
 app.add_typer(checkpoints.app, name="checkpoint")
+app.add_typer(storage.app, name="storage")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="token")
 app.add_typer(monitoring.app, name="monitoring")

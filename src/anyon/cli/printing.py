@@ -121,3 +121,12 @@ def bars(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
             shown.update(rows[words], completed=done, total=total)
 
         yield told
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes as people read it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anyon.cli import checkpoints, previews, wakefulness
+from anyon.cli import lives, previews, wakefulness
 from anyon.cli.printing import say, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, ProjectName, ask
 
@@ -154,11 +154,11 @@ def shell(
     raise typer.Exit(code or ExitCode.OK)
 
 
-app.command()(checkpoints.deleted)
-app.command("restore")(checkpoints.undelete)
-app.command()(checkpoints.why)
+app.command()(lives.deleted)
+app.command("restore")(lives.undelete)
+app.command()(lives.why)
 app.command()(wakefulness.hold)
 app.command()(wakefulness.release)
 app.command("set")(wakefulness.set_times)
-app.command()(checkpoints.events)
+app.command()(lives.events)
 app.command()(previews.ports)

@@ -257,12 +257,12 @@ class CheckpointCalls:
     async def restore(self, project: Id, checkpoint: str, wish: Restore) -> Checkpoint:
         """Go back to a checkpoint, wholly or in part; what is there is saved first."""
         where = f"{_at(project, checkpoint)}/restore"
-        return await self._connection.call(Checkpoint, "POST", where, body=wish)
+        return await self._connection.call(Checkpoint, "POST", where, body=wish, waits=True)
 
     async def fork(self, project: Id, checkpoint: str, name: str) -> Project:
         """Make a new project from a checkpoint; nothing is copied for it."""
         where = f"{_at(project, checkpoint)}/fork"
-        return await self._connection.call(Project, "POST", where, body=Fork(name=name))
+        return await self._connection.call(Project, "POST", where, body=Fork(name=name), waits=True)
 
     async def activities(self, project: Id, *, wait: int = 2) -> AsyncIterator[list[Activity]]:
         """Yield what goes on with a project until nothing does; it may begin within *wait* seconds."""
@@ -291,17 +291,19 @@ class StorageCalls:
     async def verify(self, project: Id, *, read_data: bool = False) -> Audited:
         """Check all checkpoints of a project: their structure, or every byte."""
         path = f"/api/projects/{project}/storage/verify"
-        return await self._connection.call(Audited, "POST", path, params={"read_data": read_data})
+        return await self._connection.call(
+            Audited, "POST", path, params={"read_data": read_data}, waits=True
+        )
 
     async def collect(self, project: Id) -> Collected:
         """Drop what the retention lets go and nothing needs."""
         path = f"/api/projects/{project}/storage/collect"
-        return await self._connection.call(Collected, "POST", path)
+        return await self._connection.call(Collected, "POST", path, waits=True)
 
     async def drill(self, project: Id) -> Drilled:
         """Restore the last checkpoint aside and compare; the outcome is recorded."""
         path = f"/api/projects/{project}/storage/drill"
-        return await self._connection.call(Drilled, "POST", path)
+        return await self._connection.call(Drilled, "POST", path, waits=True)
 
 
 def _at(project: Id, checkpoint: str) -> str:

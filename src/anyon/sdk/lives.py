@@ -131,12 +131,12 @@ class LifeCalls:
     async def save(self, project: UUID | str) -> Checkpoint:
         """Save the project now, and return once that is confirmed in the store."""
         path = f"/api/projects/{project}/checkpoints"
-        return await self._connection.call(Checkpoint, "POST", path)
+        return await self._connection.call(Checkpoint, "POST", path, waits=True)
 
     async def restore(self, project: UUID | str, checkpoint: str) -> Checkpoint:
         """Go back to a checkpoint; what is there is saved first. The project is stopped after it."""
         path = f"/api/projects/{project}/checkpoints/{checkpoint}/restore"
-        return await self._connection.call(Checkpoint, "POST", path)
+        return await self._connection.call(Checkpoint, "POST", path, waits=True)
 
     async def verify(
         self, project: UUID | str, checkpoint: str, *, read_data: bool = False
@@ -144,7 +144,7 @@ class LifeCalls:
         """Check a checkpoint where it lies, its structure or every byte of it; wakes nothing."""
         path = f"/api/projects/{project}/checkpoints/{checkpoint}/verify"
         return await self._connection.call(
-            Verified, "POST", path, params={"read_data": str(read_data).lower()}
+            Verified, "POST", path, params={"read_data": str(read_data).lower()}, waits=True
         )
 
     async def deleted(self) -> Sequence[Project]:
