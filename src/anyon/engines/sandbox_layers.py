@@ -99,6 +99,8 @@ def _hide(upper: Path, root: Path, name: str) -> None:
         found = (root / name).lstat()
     except (FileNotFoundError, NotADirectoryError):
         return
+    if _is_led_away(upper, Path(name).parent):
+        return  # the project put something of its own in the place of the host's directory
     if os.path.lexists(target):
         # Made by the project, or hidden before. A directory must not be merged with the host's.
         if stat.S_ISDIR(target.lstat().st_mode):
@@ -112,6 +114,16 @@ def _hide(upper: Path, root: Path, name: str) -> None:
     target.mkdir()
     os.setxattr(target, _OPAQUE, b"y")
     _like(target, found)
+
+
+def _is_led_away(upper: Path, parent: Path) -> bool:
+    """Say whether a link or a file of the layer's stands above: outside of it nothing is touched."""
+    here = upper
+    for part in parent.parts:
+        here = here / part
+        if here.is_symlink() or (here.exists() and not here.is_dir()):
+            return True
+    return False
 
 
 def _make_parents(upper: Path, root: Path, parent: Path) -> bool:
@@ -146,7 +158,9 @@ def _bare_accounts(upper: Path, root: Path) -> None:
     """Give the layer account files without passwords: package managers need the files."""
     for account in _ACCOUNTS:
         source, target = root / "etc" / account, upper / "etc" / account
-        if target.exists() or not source.exists() or not _make_parents(upper, root, Path("etc")):
+        if not source.exists() or not _make_parents(upper, root, Path("etc")):
+            continue
+        if os.path.lexists(target):  # the project's own, be it a link that leads nowhere
             continue
         found = source.stat()
         lines = [line.split(":") for line in source.read_text().splitlines() if ":" in line]

@@ -28,6 +28,23 @@ def host(tmp_path):
     return root
 
 
+@root_only
+def test_links_of_a_layer_lead_nowhere(host, tmp_path):
+    """A layer whose links lead to the host, in the place of directories and files, changes nothing there."""
+    upper = tmp_path / "upper"
+    (upper / "etc").mkdir(parents=True)
+    (upper / "etc/ssl").symlink_to(host / "etc/ssl")
+    (upper / "etc/app").symlink_to(host / "etc/app")
+    (upper / "var").symlink_to(host / "var")
+    (upper / "etc/shadow").symlink_to(tmp_path / "made")
+    before = {path: path.lstat().st_ctime_ns for path in host.rglob("*")}
+    hide_in_layer(upper, [], host)
+    assert {path: path.lstat().st_ctime_ns for path in host.rglob("*")} == before
+    assert os.listxattr(host / "etc/ssl/private") == []
+    assert not (tmp_path / "made").exists()
+    assert (upper / "var").is_symlink()
+
+
 def test_names_that_are_hidden(host):
     """Unknown entries, private files, and what is asked for; never what is fresh anyway."""
     names = hidden_names(host, [host / "opt/anyon/home", host / "tmp/x", host])
