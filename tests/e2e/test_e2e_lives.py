@@ -57,15 +57,16 @@ def test_a_project_is_saved_deleted_and_brought_back(server: ServerProcess) -> N
     )
 
 
-def test_an_archived_project_has_what_was_installed(tmp_path: Path) -> None:
-    """On the embedded engine also what was installed outside the project comes back from the store."""
+def test_an_archived_project_has_what_was_installed(tmp_path: Path, engine: str) -> None:
+    """Also what was installed outside the project comes back from the store."""
     times = {
         "ANYON_FREEZE_AFTER": "0",
         "ANYON_STOP_AFTER": "1s",
         "ANYON_ARCHIVE_AFTER": "2s",
         "ANYON_RECONCILE_INTERVAL": "200ms",
+        "ANYON_CONTAINER_UID": "0",
     }
-    with serving(tmp_path / "home", "bubblewrap", **times) as server:
+    with serving(tmp_path / "home", engine, **times) as server:
         made = data(server, "project", "create", "sleepy")
         install = "printf '#!/bin/sh\\necho installed\\n' > /usr/local/bin/tool; chmod 755 /usr/local/bin/tool"
         anyon(server, "exec", "sleepy", "--", "sh", "-c", install)

@@ -11,7 +11,7 @@ import pytest
 from anyon.clock import SystemClock
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Event, Project
-from anyon.domain.errors import AnyonError, ConflictError
+from anyon.domain.errors import AnyonError, ConflictError, InvalidInputError
 from anyon.domain.states import Phase
 from anyon.services import installations
 from anyon.services.homes import Homes
@@ -58,7 +58,9 @@ class Layered:
         """Go back to a checkpoint."""
         checkpoints = self.world.services.checkpoints
         assert checkpoints is not None
-        await checkpoints.restore(LOCAL_ACTOR, self.project.id, checkpoint.id)
+        await checkpoints.restores.all_of(
+            LOCAL_ACTOR, self.project.id, checkpoint.id, is_forced=False
+        )
 
     async def events(self, kind: str) -> list[Event]:
         """Return what was recorded of a kind."""
@@ -242,6 +244,52 @@ async def test_a_lost_machine(tmp_path: Path) -> None:
         found.project = await world.services.projects.get(LOCAL_ACTOR, lost.project.id)
         await found.wake()
         assert found.tool().read_text() == "saved"
+
+
+async def test_a_fork_has_it_too(here: Layered) -> None:
+    """A project that began as a fork has a container with what was installed in its source."""
+    checkpoints = here.world.services.checkpoints
+    assert checkpoints is not None
+    fork = await checkpoints.forks.make(LOCAL_ACTOR, here.project.id, None, "fork")
+    await here.world.services.containers.ensure(fork)
+    assert (here.engine.layers[fork.id].path / "opt/tool").read_text() == "saved"
+    here.install("the source's own")
+    assert (here.engine.layers[fork.id].path / "opt/tool").read_text() == "saved"
+
+
+async def test_a_path_in_it_is_refused(here: Layered) -> None:
+    """One file of a layer cannot be put back where the engine keeps it: that is said, and nothing is done."""
+    checkpoints = here.world.services.checkpoints
+    assert checkpoints is not None
+    saved = await here.save()
+    with pytest.raises(InvalidInputError) as refused:
+        await checkpoints.restores.path(
+            LOCAL_ACTOR, here.project.id, saved.id, b"system/opt/tool", is_forced=False
+        )
+    assert refused.value.code == "bad_path"
+    assert not any(here.world.services.homes.system(here.project.id).iterdir())
+
+
+async def test_another_system_of_the_host_is_told(tmp_path: Path) -> None:
+    """A layer that lay over one system and now lies over another is brought back, and that is told."""
+    bases: dict[str, Any] = {"layers": None, "layer_base": {"system": "debian 12"}}
+    async with layered(tmp_path, MemoryStore(), **bases) as found:
+        installed = found.world.services.homes.system(found.project.id) / "opt"
+        installed.mkdir(parents=True)
+        (installed / "tool").write_text("saved")
+        saved = await found.save()
+        assert saved.roots["system"].base == {"engine": "layered", "system": "debian 12"}
+        await found.engine.stop(found.project.id, grace=GRACE)
+        await found.restore(saved)
+        assert await found.events("system.brought_back") == []
+        found.world.changes["layer_base"] = {"system": "debian 13"}
+        found.world = await found.world.reborn()
+        await found.restore(saved)
+        (event,) = await found.events("system.brought_back")
+        assert event.reason == "base_changed"
+        assert "saved over debian 12, now over debian 13" in event.detail
+        assert (installed / "tool").read_text() == "saved"
+        await found.world.end()
 
 
 async def test_a_layer_of_another_engine_is_left_out(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ class Archives:
             async with self.files(project):
                 await self._homes.replace(project, targets)
                 if self._installations is not None:
-                    self._installations.put(project, chosen.id, installed)
+                    await self._installations.put(project, chosen.id, installed)
                 self._saved_at[project.id] = self._clock.now()
         except BaseException:
             self._metrics.checkpoints.restore_failed(reason)
@@ -276,6 +276,11 @@ class Archives:
         self._metrics.checkpoints.restored(reason, self._clock.monotonic() - began)
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
+
+    @property
+    def has_own_system(self) -> bool:
+        """Whether what is installed lies in a directory of the project's own state."""
+        return self._installations is not None and not self._installations.are_in_containers
 
     def _accepts(self, root: Root) -> bool:
         return self._installations is not None and self._installations.accepts(root)

@@ -66,6 +66,11 @@ class Installations:
         self._homes = homes
         self._clock = clock
 
+    @property
+    def are_in_containers(self) -> bool:
+        """Whether the engine keeps what is installed in each container."""
+        return self._layers is not None
+
     async def tree(self, project: Project) -> tuple[Path, Mapping[str, str]] | None:
         """Return where it lies now and over what, None where there is nothing of it.
 
@@ -90,14 +95,25 @@ class Installations:
         engine = root.base.get("engine", "")
         return engine == self._engine.name if self._layers is not None or engine else True
 
-    def put(self, project: Project, checkpoint_id: str, root: Root | None) -> None:
+    async def put(self, project: Project, checkpoint_id: str, root: Root | None) -> None:
         """Record that the state's ``system`` is now *root* of a checkpoint (None: not in it)."""
         if self._layers is None:
-            return
-        if root is not None:
+            if root is not None:
+                await self._compare(project, root.base)
+        elif root is not None:
             self._keep(project, Note(checkpoint=checkpoint_id, base=root.base))
         elif self._note(project).checkpoint:
             self._path(project).unlink()
+
+    async def _compare(self, project: Project, before: Mapping[str, str]) -> None:
+        """Tell that a layer lies over another system of a host now; over which is known since format 2."""
+        if "system" not in before or before["system"] == self._base.get("system"):
+            return
+        detail = (
+            f"saved over {before['system']}, now over {self._base.get('system')}: "
+            "what the project changed hides the new system's"
+        )
+        await self._event(project, "base_changed", detail)
 
     def must_settle(self, project: Project, *, is_there: bool) -> bool:
         """Say whether ``settle`` has something to do; *is_there*: there is a container."""
@@ -158,7 +174,7 @@ class Installations:
             await self._homes.replace_system(project, staging / SYSTEM)
         finally:
             await asyncio.to_thread(remove_tree, bytes(staging))
-        self.put(project, latest.id, root)
+        await self.put(project, latest.id, root)
         log.info("project.system_fetched", project=project.id, checkpoint=latest.id)
         return True
 
@@ -173,7 +189,9 @@ class Installations:
             )
         if done.notes:
             detail += "; " + "; ".join(done.notes)
-        reason = "same_image" if is_same else "image_changed"
+        await self._event(project, "same_image" if is_same else "image_changed", detail)
+
+    async def _event(self, project: Project, reason: str, detail: str) -> None:
         log.info("project.system_brought_back", project=project.id, reason=reason, detail=detail)
         await self._db.write(
             event_rows.add,

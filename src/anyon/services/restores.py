@@ -30,6 +30,7 @@ from anyon.services.activities import Activities
 from anyon.services.archives import Archives, place
 from anyon.services.containers import Containers
 from anyon.services.homes import Homes
+from anyon.services.installations import SYSTEM
 from anyon.services.leases import Leases
 from anyon.services.runs import Runs
 from anyon.services.swaps import Above
@@ -141,6 +142,12 @@ class Restores:
                 "one tree cannot be restored without the others",
                 code="bad_path",
                 hint="Name something in it, or restore the whole project.",
+            )
+        if tree == SYSTEM.encode() and not self._archives.has_own_system:
+            raise InvalidInputError(
+                "with this engine what is installed is restored with the whole project only",
+                code="bad_path",
+                hint="Download the file from the checkpoint, or restore the whole project.",
             )
         chosen = await self._archives.chosen(project, checkpoint_id)
         await self._browser.entry(place(project), chosen.id, path)

@@ -23,6 +23,14 @@ async def main(root):
     assert (await made.save("u/p", trees)).checkpoint.unreadable == 0
     await made.restore("u/p", None, {"workspace": Path("back")})
     assert describe(Path("back")) == describe(Path("tree"))
+    # What was installed in a sandbox: an overlay's marks are anybody's to make.
+    Path("layer/upper/usr").mkdir(parents=True)
+    os.mknod("layer/upper/usr/gone", 0o020000, 0)
+    os.setxattr("layer/upper/usr", "user.overlay.opaque", b"y")
+    await made.save("u/layer", {"system": Path("layer")})
+    restored = await made.restore("u/layer", None, {"system": Path("layer-back")})
+    assert restored.notes == []
+    assert describe(Path("layer-back")) == describe(Path("layer"))
     Path("tree/exact").chmod(0)
     Path("tree/closed").chmod(0)
     os.utime("tree")
@@ -38,6 +46,7 @@ async def main(root):
     assert (await made.save("u/p", trees)).checkpoint.unreadable == 0
     for name in ("tree", "back", "again"):
         Path(name, "empty").chmod(0)
+    for name in ("tree", "back", "again", "layer", "layer-back"):
         remove_tree(name.encode())
     assert [p.name for p in Path().iterdir()] == ["cache"]
     await made.close()
