@@ -1,5 +1,6 @@
 """A server dies under load, its machine is lost: users, tokens, projects and tasks come back."""
 
+import base64
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ class Acknowledged:
     tokens: list[tuple[float, str]] = field(default_factory=list)
     projects: list[tuple[float, str]] = field(default_factory=list)
     tasks: list[tuple[float, str]] = field(default_factory=list)
+    process: str = ""
 
     def before(self, moment: float) -> dict[str, set[str]]:
         """Return what was acknowledged until *moment*."""
@@ -81,6 +83,8 @@ def killed_under_load(home: Path, settings: dict[str, str]) -> tuple[Acknowledge
     ]
     for thread in threads:
         thread.start()
+    ran = server.call("POST", f"/api/projects/{ids[0]}/exec", {"argv": ["echo", "what it said"]})
+    done.process = ran["id"]
     time.sleep(1)
     for project in ids:  # a checkpoint of each, with some of the tasks
         server.call("POST", f"/api/projects/{project}/checkpoints")
@@ -139,7 +143,7 @@ def test_a_server_is_lost_under_load(tmp_path: Path) -> None:
     assert wanted["tasks"] <= found["tasks"], sorted(wanted["tasks"] - found["tasks"])
     assert len(found["tokens"]) >= len(wanted["tokens"]) > 0
     assert len(found["users"]) == 1
-    serves_on(new, store)
+    serves_on(new, store, done.process)
 
     shutil.rmtree(next(store.glob("objects/server+/*/replica+")))
     said = recovered(new, store, "--server", said["state"]["server"])
@@ -160,13 +164,15 @@ def test_a_server_is_lost_under_load(tmp_path: Path) -> None:
     assert found["tokens"] == set()
 
 
-def serves_on(home: Path, store: Path) -> None:
-    """Start a server over what was recovered, and work with it: tasks and files are there."""
+def serves_on(home: Path, store: Path, process: str) -> None:
+    """Start a server over what was recovered, and work with it: tasks, files and outputs are there."""
     server = ServerProcess(
         home, "memory", {"ANYON_STORE": str(store), "ANYON_REPLICA_INTERVAL": "0"}
     )
     server.start()
     try:
+        said = server.call("GET", f"/api/processes/{process}/output?channel=stdout&offset=0")
+        assert base64.b64decode(said["data"]) == b"what it said\n"
         for project in server.call("GET", "/api/projects"):
             tasks = server.call("GET", f"/api/tasks?project_id={project['id']}")
             assert tasks

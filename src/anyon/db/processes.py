@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from anyon.db.rows import all_of, columns, one_of, values, visible
 from anyon.db.schema import IS_OPEN, attempts, processes
@@ -68,6 +68,14 @@ def open_ones(
     if attempt is not None:
         query = query.where(processes.c.attempt_id == attempt)
     return all_of(connection, Process, query.order_by(*_OLDEST))
+
+
+def recent(connection: Connection, since: datetime, *, most: int = 500) -> Sequence[Process]:
+    """Return everybody's processes that run, or ended after *since*; the newest of very many."""
+    runs = processes.c.status == ProcessStatus.RUNNING
+    query = _ALL.where(or_(runs, processes.c.completed_at >= since))
+    newest = (processes.c.created_at.desc(), processes.c.id)
+    return all_of(connection, Process, query.order_by(*newest).limit(most))
 
 
 def is_stopping(connection: Connection, process: ProcessId) -> bool:

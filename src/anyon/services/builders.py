@@ -34,6 +34,7 @@ from anyon.services.imports import Imports
 from anyon.services.installations import SYSTEM, Installations
 from anyon.services.launches import Launches
 from anyon.services.leases import TTL, Leases
+from anyon.services.logs import ProcessLogs
 from anyon.services.mounts import Mounts
 from anyon.services.moves import Moves
 from anyon.services.outlooks import Outlooks
@@ -48,6 +49,7 @@ from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
 from anyon.services.trees import Owner
 from anyon.storage.checkpoints import GRACE, Checkpoints
+from anyon.storage.logs import Logs
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -62,7 +64,7 @@ class Parts:
     whether local directories may become projects (only where the one user is the machine's own).
     ``wakes_per_hour`` and ``max_running`` and ``max_memory`` (bytes) 0 are no limits. ``mounts`` is the
     mounted bucket, if there is one, and ``is_on_mount`` whether new projects go there.
-    ``ports`` None shows no previews. ``checkpoints`` None keeps none; ``saved_trees`` are what of a project goes into one, and
+    ``ports`` None shows no previews. ``checkpoints`` None keeps none, and ``logs`` None no outputs; ``saved_trees`` are what of a project goes into one, and
     ``pause`` holds a container still for that.
     """
 
@@ -91,6 +93,7 @@ class Parts:
     tiers: Tiers = field(default_factory=Tiers)
     undo_window: timedelta = timedelta(days=7)
     checkpoints: Checkpoints | None = None
+    logs: Logs | None = None
     saved_trees: Sequence[str] = ("workspace", "home", "system")
     pause: Pause | None = None
     layers: KeepsLayers | None = None
@@ -111,6 +114,7 @@ class Services:
     tasks: Tasks
     attempts: Attempts
     processes: ProcessRuns
+    logs: ProcessLogs | None
     containers: Containers
     archives: Archives | None
     checkpoints: ProjectCheckpoints | None
@@ -284,6 +288,21 @@ def _installations(parts: Parts, checkpoints: Checkpoints, homes: Homes) -> Inst
     )
 
 
+def _logs(parts: Parts, homes: Homes, feed: Feed, supervisor: Supervisor) -> ProcessLogs | None:
+    if parts.logs is None:
+        return None
+    return ProcessLogs(
+        logs=parts.logs,
+        db=parts.db,
+        processes=parts.processes,
+        homes=homes,
+        feed=feed,
+        clock=parts.clock,
+        supervisor=supervisor,
+        cap_bytes=parts.output_cap_bytes,
+    )
+
+
 def _previews(parts: Parts, containers: Containers, supervisor: Supervisor) -> Previews:
     return Previews(
         db=parts.db,
@@ -321,6 +340,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
     server: str,
 ) -> Services:
     db, clock = parts.db, parts.clock
+    logs = _logs(parts, homes, feed, supervisor)
     projects = Projects(
         db=db,
         containers=containers,
@@ -364,7 +384,9 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             runs=runs,
             clock=clock,
             supervisor=supervisor,
+            logs=logs,
         ),
+        logs=logs,
         containers=containers,
         archives=archives,
         checkpoints=assembled(

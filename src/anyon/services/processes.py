@@ -20,6 +20,7 @@ from anyon.engines.engine import Channel
 from anyon.processes.processes import Chunk, Processes
 from anyon.services.chains import new_process
 from anyon.services.launches import Launches
+from anyon.services.logs import ProcessLogs
 from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
 
@@ -36,7 +37,9 @@ class ProcessRuns:
         runs: Runs,
         clock: Clock,
         supervisor: Supervisor,
+        logs: ProcessLogs | None = None,
     ) -> None:
+        self._logs = logs
         self._db = db
         self._processes = processes
         self._launches = launches
@@ -92,7 +95,7 @@ class ProcessRuns:
     ) -> Chunk:
         """Return up to *limit* bytes of one output from *offset* on, at once; never wakes."""
         process = await self.get(actor, process_id)
-        if await self._processes.state(process.project_id, process_id) is None and offset == 0:
+        if not await self._is_here(process) and offset == 0:
             return Chunk(channel=channel, offset=0, data=b"")  # recorded, but not started yet
         return await self._processes.read(process.project_id, process_id, channel, offset, limit)
 
@@ -107,11 +110,20 @@ class ProcessRuns:
 
     async def _has_started(self, process: Process) -> bool:
         """Wait until a process that is due has been started; False if it never will be."""
-        if await self._processes.state(process.project_id, process.id) is not None:
+        if await self._is_here(process):
             return True
         run = self._runs.find(process.id)
         if run is not None:
             await run.started.wait()
+        return await self._processes.state(process.project_id, process.id) is not None
+
+    async def _is_here(self, process: Process) -> bool:
+        """Say whether its output is on this machine, brought back from the store if need be."""
+        if await self._processes.state(process.project_id, process.id) is not None:
+            return True
+        if self._logs is None:
+            return False
+        await self._logs.recall(process)
         return await self._processes.state(process.project_id, process.id) is not None
 
     async def conversation(

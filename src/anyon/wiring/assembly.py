@@ -41,6 +41,7 @@ from anyon.services.observations import Observations
 from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.keys import Keys, PlainKeys
+from anyon.storage.logs import Logs
 from anyon.storage.objects import ObjectStore
 from anyon.storage.retention import Retention
 from anyon.telemetry import Metrics
@@ -50,6 +51,7 @@ from anyon.wiring import care, engines, keys, mounts, states, stores, traces
 _MEMORY_INTERVAL = timedelta(seconds=10)
 log = structlog.get_logger(__name__)
 _PURGE_INTERVAL = timedelta(hours=1)
+_LOGS_INTERVAL = timedelta(seconds=5)
 _LAG_INTERVAL = timedelta(seconds=1)
 _SHARING = frozenset({"bubblewrap", "memory"})
 """Engines whose containers use the host's own network."""
@@ -100,6 +102,7 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
                 engine=engine,
                 processes=processes,
                 checkpoints=checkpoints,
+                logs=Logs(objects, opening) if objects is not None else None,
                 clock=clock,
                 metrics=metrics,
                 layers=layers,
@@ -165,6 +168,7 @@ def _parts(
     engine: PausingEngine,
     processes: DurableProcesses,
     checkpoints: Checkpoints | None,
+    logs: Logs | None,
     clock: Clock,
     metrics: Metrics,
     layers: KeepsLayers | None,
@@ -201,6 +205,7 @@ def _parts(
         ports=ContainerPorts(engine, shares_network=engine.name in _SHARING),
         output_cap_bytes=settings.output_cap,
         checkpoints=checkpoints,
+        logs=logs,
         undo_window=settings.undo_window,
         collect_grace=settings.collect_grace,
         metrics=metrics,
@@ -315,6 +320,8 @@ def _loops(
     # A window of minutes must not become an hour because nobody looks.
     looked = min(_PURGE_INTERVAL, max(settings.undo_window, timedelta(seconds=1)))
     found.append(Loop(name="reaper", interval=looked, tick=services.deletions.purge))
+    if services.logs is not None:
+        found.append(Loop(name="logs", interval=_LOGS_INTERVAL, tick=services.logs.tick))
     if services.archives is not None and settings.checkpoint_interval:
         checkpointer = Checkpointer(
             db=services.db,
