@@ -1,9 +1,10 @@
 """Use cases, one module per noun; the API and the loops call these and nothing below them."""
 
 from anyon.services.attempts import Attempts
-from anyon.services.builders import Parts, Services, build
+from anyon.services.builders import Services, build
 from anyon.services.containers import Containers
 from anyon.services.feed import Feed
+from anyon.services.parts import Parts
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.tasks import Tasks

@@ -26,7 +26,7 @@ from anyon.storage.records import Checkpoint
 from anyon.storage.verifying import Verified
 
 if TYPE_CHECKING:
-    from anyon.services.builders import Parts
+    from anyon.services.parts import Parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
