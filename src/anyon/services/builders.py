@@ -262,6 +262,33 @@ def _statuses(parts: Parts, archives: Archives | None, leases: Leases, places: P
     )
 
 
+def _projects(  # noqa: PLR0917 - a part of _gathered
+    parts: Parts,
+    archives: Archives | None,
+    leases: Leases,
+    containers: Containers,
+    launches: Launches,
+    runs: Runs,
+    homes: Homes,
+    feed: Feed,
+    supervisor: Supervisor,
+) -> Projects:
+    return Projects(
+        db=parts.db,
+        containers=containers,
+        repositories=parts.repositories,
+        launches=launches,
+        leases=leases,
+        runs=runs,
+        homes=homes,
+        archives=archives,
+        imports=Imports(parts.home, is_allowed=parts.may_import),
+        feed=feed,
+        clock=parts.clock,
+        supervisor=supervisor,
+    )
+
+
 def _gathered(  # noqa: PLR0917 - the second half of build
     parts: Parts,
     archives: Archives | None,
@@ -277,19 +304,8 @@ def _gathered(  # noqa: PLR0917 - the second half of build
 ) -> Services:
     db, clock = parts.db, parts.clock
     logs = _logs(parts, homes, feed, supervisor)
-    projects = Projects(
-        db=db,
-        containers=containers,
-        repositories=parts.repositories,
-        launches=launches,
-        leases=leases,
-        runs=runs,
-        homes=homes,
-        archives=archives,
-        imports=Imports(parts.home, is_allowed=parts.may_import),
-        feed=feed,
-        clock=clock,
-        supervisor=supervisor,
+    projects = _projects(
+        parts, archives, leases, containers, launches, runs, homes, feed, supervisor
     )
     return Services(
         projects=projects,
