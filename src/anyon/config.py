@@ -136,6 +136,9 @@ class Settings:
         3, "Hour of the day (UTC) at which some projects are restored for proof; -1 never."
     )
     drill_projects: int = _setting(3, "How many projects are restored for proof in a night.")
+    checkpoint_bandwidth: int = _setting(
+        0, "Bytes a second that checkpoints may send to the store, all together; 0 is no limit."
+    )
     undo_window: timedelta = _setting(
         timedelta(days=7), "How long a deleted project can be brought back."
     )
@@ -221,7 +224,14 @@ STORAGE_FILE = "storage.toml"
 """In the home: what ``anyon migrate`` has decided of storage; everything else wins over it."""
 _STORAGE_NAMES = frozenset({"storage", "mount_bucket", "mount_profile"})
 _LENGTHS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZED = {"container_memory", "log_kept", "max_memory", "output_cap", "pressure_available"}
+_SIZED = {
+    "checkpoint_bandwidth",
+    "container_memory",
+    "log_kept",
+    "max_memory",
+    "output_cap",
+    "pressure_available",
+}
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 

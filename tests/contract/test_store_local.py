@@ -11,7 +11,7 @@ from anyon.storage.drivers.files import FilesStore
 from anyon.storage.drivers.memory import MemoryStore
 from anyon.storage.objects import ObjectStore, StoreUnavailableError
 from anyon.storage.observing import ObservedStore
-from anyon.storage.wrappers import LimitedStore, RetryingStore
+from anyon.storage.wrappers import LimitedStore, RetryingStore, ThrottledStore
 from anyon.telemetry.parts import StoreMetrics
 from anyon.testing.store_contract import StoreContract
 from anyon.testing.store_faults import UnsteadyStore
@@ -36,6 +36,40 @@ class TestLimited(StoreContract):
     def store(self) -> ObjectStore:
         """Return the store under test, empty."""
         return LimitedStore(MemoryStore(), calls=3)
+
+
+class TestThrottled(StoreContract):
+    """With a limit that nothing here reaches: what it does at its limit has a test of its own."""
+
+    @pytest.fixture
+    def store(self) -> ObjectStore:
+        """Return the store under test, empty."""
+        return ThrottledStore(MemoryStore(), bytes_per_second=1 << 40)
+
+
+def test_writes_keep_to_a_bandwidth() -> None:
+    """Large writes wait until what went before is through; small ones and readers never wait."""
+    now, slept = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    store = ThrottledStore(
+        MemoryStore(), bytes_per_second=1_000_000, sleep=sleep, monotonic=lambda: now
+    )
+    for number in range(5):
+        store.put(f"pack-{number}", bytes(2_000_000))
+    assert slept == [2.0, 2.0, 2.0, 2.0]
+    store.put("head", b"small")
+    store.get("pack-0")
+    assert len(slept) == 4
+    store.put("pack-5", bytes(2_000_000))
+    assert slept[4] == pytest.approx(2.0, abs=0.01)
+    now += 60
+    store.put("pack-6", bytes(2_000_000))
+    assert len(slept) == 5
 
 
 class TestObserved(StoreContract):

@@ -23,13 +23,14 @@ from anyon.engines.pauses import PauseFailedError
 from anyon.failpoints import reached
 from anyon.services.homes import Homes
 from anyon.services.installations import SYSTEM, Installations
+from anyon.services.progresses import Progresses
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import remove_tree
 from anyon.storage.owners import Claim, OwnedElsewhereError, TakeOver
 from anyon.storage.records import Checkpoint, Root
-from anyon.storage.restores import Progress
-from anyon.storage.saves import Saved
+from anyon.storage.restores import Progress as Restoring
+from anyon.storage.saves import Progress, Saved
 from anyon.storage.stillness import Stillness
 from anyon.telemetry import Metrics
 
@@ -72,11 +73,13 @@ class Archives:
         self._installations = installations
         self._metrics = metrics or Metrics()
         self._saved_at: dict[ProjectId, datetime] = {}
+        self._saved_steady: dict[ProjectId, float] = {}
         self._checkpoints = checkpoints
         self._trees = frozenset(trees)
         self._db = db
         self._homes = homes
         self._clock = clock
+        self._progresses = Progresses(db, clock)
         self._pause = pause
         self._claims: dict[ProjectId, Claim] = {}
         self._locks: dict[ProjectId, asyncio.Lock] = {}
@@ -89,6 +92,16 @@ class Archives:
     def saved_at(self) -> Mapping[ProjectId, datetime]:
         """Of which moment the last state is that this server saved or brought back, by project."""
         return self._saved_at
+
+    @property
+    def saved_steady(self) -> Mapping[ProjectId, float]:
+        """When this server's last save that succeeded began, by the steady clock, by project."""
+        return self._saved_steady
+
+    @property
+    def under_way(self) -> Mapping[ProjectId, Progress]:
+        """How far the saves are that go on now."""
+        return self._progresses.under_way
 
     @property
     def has_everything(self) -> bool:
@@ -131,7 +144,8 @@ class Archives:
             records=records,
         )
         try:
-            saved = await self._written(project, save)
+            async with self._progresses.telling(project.id, reason) as progress:
+                saved = await self._written(project, partial(save, progress=progress))
         except AnyonError as error:
             self._metrics.checkpoints.save_failed(reason)
             if error.code == OwnershipLostError.default_code:
@@ -139,6 +153,7 @@ class Archives:
             raise
         self._saved_at[project.id] = now
         self._metrics.checkpoints.paused(reason, saved.pause_seconds, saved.look)
+        self._saved_steady[project.id] = began
         new_bytes = saved.checkpoint.new_bytes if saved.is_new else 0
         self._metrics.checkpoints.saved(reason, self._clock.monotonic() - began, new_bytes)
         if saved.is_new:
@@ -238,7 +253,7 @@ class Archives:
         checkpoint_id: str | None,
         *,
         reason: str = "wake",
-        progress: Progress | None = None,
+        progress: Restoring | None = None,
     ) -> Checkpoint:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
         await self._homes.require(project)

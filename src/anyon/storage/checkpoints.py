@@ -25,6 +25,7 @@ from anyon.storage.owners import Claim, TakeOver
 from anyon.storage.records import Checkpoint
 from anyon.storage.restores import Progress, Restore, Restored
 from anyon.storage.retention import Retention
+from anyon.storage.saves import Progress as Saving
 from anyon.storage.saves import Save, Saved, Wish
 from anyon.storage.stillness import Stillness
 from anyon.storage.uploads import Stop
@@ -80,9 +81,11 @@ class Checkpoints(History):
         records: bytes = b"",
         freeze: Freeze | None = None,
         bases: Mapping[str, Mapping[str, str]] | None = None,
+        progress: Callable[[Saving], None] | None = None,
     ) -> Saved:
         """Capture *trees* (``workspace``, ``home``, ``system``) and return once that is durable.
 
+        *progress* is told how far it is, a few times a second, from a worker thread.
         *bases* says of trees that are layers what they lie over; it is kept with them.
 
         When nothing has changed the last checkpoint is returned, once it is seen to be the
@@ -104,6 +107,7 @@ class Checkpoints(History):
             rules=self._rules,
             workers=self._workers,
             journal=self._journal,
+            progress=progress,
         )
 
         def work(stop: Stop) -> Saved:

@@ -27,6 +27,7 @@ from anyon.storage.uploads import SMALL_PACK_BYTES, Stop, Uploads
 from anyon.storage.visits import Report
 
 PRECOPY_ROUNDS = 3
+PROGRESS_SECONDS = 0.2
 MAX_SMALL_PACKS = 64
 """Beyond it, what lies in small packs is written anew into few: many small saves made them."""
 PRECOPY_ENOUGH_BYTES = 16 << 20
@@ -34,6 +35,17 @@ JOURNALLED = frozenset({"workspace", "home"})
 """The trees that a container has as they are. Through an overlay, as ``system`` is written, the
 kernel tells nobody what happens in its upper layer."""
 Freezing = Callable[[], AbstractContextManager[Stillness | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a save is."""
+
+    files: int
+    """Files read so far, those that changed; how many there will be is not known before."""
+    read_bytes: int
+    new_bytes: int
+    """Of those, what the store has by now, compressed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,7 @@ class Wish:
     workers: int = 3
     journalled: frozenset[str] = JOURNALLED
     journal: Callable[[], Journal] = Journal
+    progress: Callable[[Progress], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +103,7 @@ class Save:
         self._report = Report()
         self._pause = 0.0
         self._look = ""
+        self._told = float("-inf")
         self._worn: frozenset[int] = frozenset()
 
     def run(self) -> Saved:
@@ -111,6 +125,7 @@ class Save:
             known=self._pack_of,
             first_number=self._knowledge.next_number(),
             workers=self._wish.workers,
+            tell=lambda: self._tell(uploads),
         )
         try:
             state = self._capture(uploads)
@@ -135,6 +150,14 @@ class Save:
             pause_seconds=self._pause,
             look=self._look,
         )
+
+    def _tell(self, uploads: Uploads) -> None:
+        now = time.monotonic()
+        if self._wish.progress is not None and now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            self._wish.progress(
+                Progress(self._report.read_files, uploads.taken_bytes, uploads.new_bytes)
+            )
 
     def _pack_of(self, chunk: bytes) -> int | None:
         number = self._knowledge.pack_of(chunk)

@@ -72,6 +72,7 @@ class Uploads:
         known: Callable[[bytes], int | None],
         first_number: int,
         workers: int = 3,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._places = places
@@ -79,17 +80,22 @@ class Uploads:
         self._known = known
         self._number = first_number
         self._workers = workers
+        self._tell = tell
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="anyon-upload")
         self._streams = {False: _Stream(), True: _Stream()}
         self._new: dict[bytes, bool] = {}
         self._puts: deque[Future[None]] = deque()
         self.packs: dict[int, Pack] = {}
         self._where: dict[bytes, int] = {}
+        self.taken_bytes = 0
+        """What ``add`` was given, known or new: what was read."""
         self.is_holding = False
         """While true, ``add`` keeps what it takes in memory (to a bound) and does not wait."""
 
     def add(self, data: bytes, *, is_node: bool = False) -> bytes:
         """Take a chunk and return its id; it may still be on its way."""
+        self.taken_bytes += len(data)
+        self._tell()
         chunk = self._key.chunk_id(data)
         if chunk in self._new or self._known(chunk) is not None:
             return chunk
@@ -113,7 +119,7 @@ class Uploads:
     @property
     def new_bytes(self) -> int:
         """The size of all packs that were written."""
-        return sum(pack.size_bytes for pack in self.packs.values())
+        return sum(pack.size_bytes for pack in tuple(self.packs.values()))
 
     def flush(self) -> None:
         """Return when all chunks taken so far are durable; ``add`` may go on after it."""
@@ -131,6 +137,7 @@ class Uploads:
             self._put(stream)
         while self._puts:
             self._puts.popleft().result()
+            self._tell()
 
     def close(self) -> None:
         """End the threads; what is under way is waited for, its errors were raised or are moot."""

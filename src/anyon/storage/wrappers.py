@@ -152,3 +152,54 @@ class LimitedStore:
         """See ``ObjectStore.delete``."""
         with self._turns:
             self._store.delete(key, if_generation=if_generation)
+
+
+class ThrottledStore:
+    """Lets writes through at no more than so many bytes a second, first come, first served.
+
+    Objects of up to ``SMALL_BYTES`` (heads, claims, records) count, and never wait: a project's
+    head must not stand in line behind another's gigabytes. Reading is not limited.
+    """
+
+    SMALL_BYTES = 64 << 10
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        bytes_per_second: int,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._rate = bytes_per_second
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._free_at = float("-inf")
+
+    def put(self, key: str, data: bytes, *, if_generation: str | None = None) -> str:
+        """See ``ObjectStore.put``; waits its turn first."""
+        with self._lock:
+            now = self._monotonic()
+            begins = max(now, self._free_at)
+            self._free_at = begins + len(data) / self._rate
+        if begins > now and len(data) > self.SMALL_BYTES:
+            self._sleep(begins - now)
+        return self._store.put(key, data, if_generation=if_generation)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> Blob:
+        """See ``ObjectStore.get``."""
+        return self._store.get(key, start=start, length=length)
+
+    def head(self, key: str) -> ObjectInfo:
+        """See ``ObjectStore.head``."""
+        return self._store.head(key)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See ``ObjectStore.list``."""
+        return self._store.list(prefix)
+
+    def delete(self, key: str, *, if_generation: str | None = None) -> None:
+        """See ``ObjectStore.delete``."""
+        self._store.delete(key, if_generation=if_generation)

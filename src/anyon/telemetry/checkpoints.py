@@ -1,6 +1,6 @@
 """What is measured of checkpoints: saves, restores, collections, proofs.
 
-*reason* says why a save was made: at an interval, at an attempt's end, at a step down, asked for.
+*reason* says why a save was made: at an interval, at the end of work, at a step down, asked for.
 """
 
 import math
@@ -10,7 +10,16 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from anyon.telemetry.traces import exemplar
 
-SAVES = ("interval", "attempt_end", "stop", "asked", "archive", "before_restore", "delete")
+SAVES = (
+    "interval",
+    "work_ended",
+    "attempt_end",
+    "stop",
+    "asked",
+    "archive",
+    "before_restore",
+    "delete",
+)
 """Why saves are made."""
 RESTORES = ("wake", "asked", "entry", "drill")
 """What restores are for: a project's next work, going back, one path, a proof."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -27,7 +28,7 @@ from anyon.engines.pauses import PausingEngine
 from anyon.engines.ports import ContainerPorts
 from anyon.engines.tracing import TracedEngine
 from anyon.git.repositories import GitRepositories
-from anyon.lifecycle.checkpointer import Checkpointer
+from anyon.lifecycle.checkpointer import LANES, Checkpointer
 from anyon.lifecycle.lags import LoopLag
 from anyon.lifecycle.loops import Loop
 from anyon.lifecycle.mounts import MountWatch
@@ -52,6 +53,8 @@ _MEMORY_INTERVAL = timedelta(seconds=10)
 log = structlog.get_logger(__name__)
 _PURGE_INTERVAL = timedelta(hours=1)
 _LOGS_INTERVAL = timedelta(seconds=5)
+_SAVES_LOOKED_FOR = timedelta(seconds=5)
+"""How soon a save follows the end of work."""
 _LAG_INTERVAL = timedelta(seconds=1)
 _SHARING = frozenset({"bubblewrap", "memory"})
 """Engines whose containers use the host's own network."""
@@ -329,14 +332,16 @@ def _loops(
             leases=services.leases,
             homes=services.homes,
             clock=clock,
+            interval=settings.checkpoint_interval,
         )
-        found.append(
+        found += [
             Loop(
-                name="checkpointer",
-                interval=settings.checkpoint_interval,
-                tick=checkpointer.tick,
+                name=f"checkpointer-{lane}",
+                interval=min(settings.checkpoint_interval, _SAVES_LOOKED_FOR),
+                tick=partial(checkpointer.tick, lane),
             )
-        )
+            for lane in range(LANES)
+        ]
     return tuple(found)
 
 

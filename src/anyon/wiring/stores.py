@@ -8,7 +8,7 @@ from anyon.domain.errors import InvalidInputError
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.objects import ObjectStore
 from anyon.storage.observing import ObservedStore
-from anyon.storage.wrappers import RetryingStore
+from anyon.storage.wrappers import RetryingStore, ThrottledStore
 from anyon.telemetry.parts import StoreMetrics
 
 
@@ -27,7 +27,9 @@ def store(
     if settings.store == "none":
         return None
     bare = driver(settings)
-    observed = bare if metrics is None else ObservedStore(bare, metrics)
+    observed: ObjectStore = bare if metrics is None else ObservedStore(bare, metrics)
+    if settings.checkpoint_bandwidth:
+        observed = ThrottledStore(observed, bytes_per_second=settings.checkpoint_bandwidth)
     return RetryingStore(observed, patience=patience)
 
 

@@ -1,0 +1,68 @@
+"""How far the saves are that take long: for whoever asks, and among the project's events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from anyon.clock import Clock
+from anyon.db import events as event_rows
+from anyon.db.databases import Database
+from anyon.domain.errors import AnyonError
+from anyon.domain.ids import ProjectId
+from anyon.storage.saves import Progress
+
+log = structlog.get_logger(__name__)
+
+EVERY = timedelta(seconds=15)
+"""How often a save that takes long says how far it is."""
+
+
+class Progresses:
+    """The saves under way."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._under_way: dict[ProjectId, Progress] = {}
+
+    @property
+    def under_way(self) -> Mapping[ProjectId, Progress]:
+        """How far each save is that goes on now."""
+        return self._under_way
+
+    @asynccontextmanager
+    async def telling(
+        self, project: ProjectId, reason: str
+    ) -> AsyncIterator[Callable[[Progress], None]]:
+        """Give what a save tells its progress to; ``checkpoint.progress`` is recorded now and then."""
+        teller = asyncio.create_task(self._tell(project, reason), name=f"progress {project}")
+        try:
+            yield partial(self._under_way.__setitem__, project)
+        finally:
+            teller.cancel()
+            await asyncio.gather(teller, return_exceptions=True)
+            self._under_way.pop(project, None)
+
+    async def _tell(self, project: ProjectId, reason: str) -> None:
+        while True:
+            await self._clock.sleep(EVERY)
+            at = self._under_way.get(project)
+            if at is None:
+                continue
+            detail = f"{at.files} files, {at.read_bytes} bytes read, {at.new_bytes} bytes stored"
+            now = self._clock.now()
+            try:
+                await self._db.write(
+                    event_rows.add,
+                    project,
+                    "checkpoint.progress",
+                    now,
+                    reason=reason,
+                    detail=detail,
+                )
+            except AnyonError as error:  # the save itself goes on
+                log.warning("checkpoint.progress_not_kept", project=project, code=error.code)
