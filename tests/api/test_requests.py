@@ -11,6 +11,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from tests.api.conftest import Running, running
 from tests.otlp_fixtures import receiving
+from websockets.asyncio.client import connect
 
 from anyon.config import Settings
 from anyon.domain.errors import MissingError
@@ -105,6 +106,20 @@ async def test_a_chain_and_its_events_are_of_the_request_that_began_it(server: R
         assert ("checkpoint.saved", "s") in {(one["kind"], one["request_id"]) for one in events}
 
 
+async def test_a_stream_has_an_id_too(server: Running) -> None:
+    """The answer to a WebSocket's opening carries it, and the metrics know bodies by their routes."""
+    address = server.base_url.replace("http", "ws")
+    headers = {"X-Request-ID": "stream-1"}
+    url = f"{address}/api/tasks/stream/ws?project_id={await project(server)}"
+    async with connect(url, additional_headers=headers) as stream:
+        assert stream.response is not None
+        assert stream.response.headers["x-request-id"] == "stream-1"
+    async with server.http as http:
+        told = (await http.get("/metrics")).text
+    assert 'count{method="POST",route="/api/projects",status="200"} 1.0' in told
+    assert 'method="POST",route="none"' not in told
+
+
 async def test_every_line_of_a_request_names_it(server: Running) -> None:
     """What is logged while a request is worked on has its id, and one line tells how it ended."""
     with capture_logs(processors=[merge_contextvars]) as lines:
@@ -115,6 +130,7 @@ async def test_every_line_of_a_request_names_it(server: Running) -> None:
     served = [one for one in lines if one["event"] == "request.served"]
     (mine,) = [one for one in served if one["request_id"] == "logged"]
     assert (mine["method"], mine["path"], mine["status"]) == ("POST", "/api/projects", 200)
+    assert mine["route"] == "/api/projects"
     assert mine["log_level"] == "info"
     assert [one["log_level"] for one in served if one["request_id"] == "look"] == ["debug"]
     assert {one["request_id"] for one in lines if one["event"] == "container.started"} == {"logged"}
@@ -135,18 +151,20 @@ async def test_a_trace_goes_from_the_request_to_the_process(settings: Settings) 
         mine = [one for one in receiver.spans if one.trace_id == caller.split("-")[1]]
         lines = [receiver.line_of(one) for one in mine]
         assert receiver.services == {"anyon"}
-        first = next(one for one in mine if one.name == "request POST")
+        name = "POST /api/projects/{project_id}/exec"
+        first = next(one for one in mine if one.name == name)
+        assert first.attributes["url.path"] == f"/api/projects/{found}/exec"
         assert first.parent_id == caller.split("-")[2]
         assert first.attributes["request_id"] == "traced"
-        assert ["request POST", "container.bring_up"] in lines
-        assert ["request POST", "process.start"] in lines
+        assert [name, "container.bring_up"] in lines
+        assert [name, "process.start"] in lines
         assert any(line[-1].startswith("engine.") for line in lines)
         assert any(line[-1] == "database.write" for line in lines)
         assert f"parent=00-{first.trace_id}-" in text
         assert "url.path" not in str([one for one in receiver.spans if "/metrics" in str(one)])
         assert f'{{trace_id="{first.trace_id}"}}' in told
         made = next(one for one in receiver.spans if one.name == "engine.start")
-        assert receiver.line_of(made)[:2] == ["request POST", "container.bring_up"]
+        assert receiver.line_of(made)[:2] == ["POST /api/projects", "container.bring_up"]
 
 
 async def test_nothing_is_sent_unless_it_is_asked_for(settings: Settings) -> None:

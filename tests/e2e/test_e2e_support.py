@@ -101,7 +101,7 @@ def work(guarded: Guarded) -> None:
     guarded.call("POST", f"/api/projects/{project}/holds", hold)
     url = f"http://user:{CANARIES['clone']}@127.0.0.1:9/x.git"
     guarded.call("POST", "/api/projects", {"name": "cloned", "clone_url": url})
-    guarded.call("GET", f"/api/{CANARIES['path']}")
+    guarded.call("POST", f"/api/projects/{project}/checkpoints/{CANARIES['path']}/verify")
     deadline = time.monotonic() + 90
     while guarded.call("GET", f"/api/tasks/{task}")["status"] != "inreview":
         assert time.monotonic() < deadline
@@ -158,9 +158,10 @@ def test_nothing_private_is_inside(tmp_path: Path) -> None:
         events = [json.loads(line) for line in files["events.jsonl"].splitlines()]
         assert "hold.taken" in {event["kind"] for event in events}
         lines = [json.loads(line) for line in files["log.jsonl"].splitlines()]
-        served = next(one for one in lines if one["event"] == "request.served")
-        assert served["request_id"]
-        assert served["left_out"] == ["path"]
+        served = [one for one in lines if one["event"] == "request.served"]
+        made = next(one for one in served if one.get("route") == "/api/projects")
+        assert made["request_id"]
+        assert made["left_out"] == ["path"]
         assert "anyon_containers_total" in files["metrics.txt"]
         assert {one["name"] for one in json.loads(files["doctor.json"])} >= {"database", "disk"}
         settings = json.loads(files["settings.json"])

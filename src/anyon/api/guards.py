@@ -168,7 +168,12 @@ class GuardMiddleware:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self._app(_as_json(scope, headers) if body else scope, replay, send)
+        handed = _as_json(scope, headers) if body else scope
+        try:
+            await self._app(handed, replay, send)
+        finally:
+            if "route" in handed:  # what it was counted and traced under stands before this
+                scope["route"] = handed["route"]
 
 
 def _decoded(scope: Scope) -> dict[str, list[str]]:

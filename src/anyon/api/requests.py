@@ -45,7 +45,7 @@ class RequestMiddleware:
             }:
                 status = message.get("status", 101)
                 message.setdefault("headers", [])
-                MutableHeaders(raw=message["headers"])[HEADER] = request_id
+                MutableHeaders(raw=message["headers"]).setdefault(HEADER, request_id)
             await send(message)
 
         with ExitStack() as held:
@@ -56,7 +56,33 @@ class RequestMiddleware:
                 await self._app(scope, receive, tell)
             finally:
                 if scope["type"] == "http":
-                    _log(scope, status, time.perf_counter() - began)
+                    self._conclude(scope, status, time.perf_counter() - began)
+
+    def _conclude(self, scope: Scope, status: int, seconds: float) -> None:
+        """Tell how a request ended: of one that may have changed something or failed in any case.
+
+        A path is told only where it is one of ours: a preview's may hold anything.
+        """
+        method, route = scope["method"], getattr(scope.get("route"), "path", None)
+        is_ours = route is not None and route.startswith("/")
+        facts = {"path": scope["path"]} if is_ours else {}
+        if self._tracer is not None and _is_traced(scope):
+            self._tracer.describe(
+                f"{method} {route}" if route else f"request {method}",
+                {f"url.{key}": value for key, value in facts.items()}
+                | {"http.response.status_code": status},
+            )
+        is_look = method in _LOOKS and status < 500
+        tell = log.debug if is_look else log.info
+        length = round(seconds * 1000, 1)
+        tell(
+            "request.served",
+            method=method,
+            route=route,
+            status=status,
+            milliseconds=length,
+            **facts,
+        )
 
 
 def _is_traced(scope: Scope) -> bool:
@@ -64,26 +90,12 @@ def _is_traced(scope: Scope) -> bool:
 
 
 def _trace(tracer: Tracer, scope: Scope, request_id: str) -> AbstractContextManager[object]:
-    method, path = scope["method"], scope["path"]
+    method = scope["method"]
     return traced(
         tracer,
         f"request {method}",
-        {"http.request.method": method, "url.path": path, "request_id": request_id},
+        {"http.request.method": method, "request_id": request_id},
         parent=_only(scope["headers"], PARENT),
-    )
-
-
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    """Tell of every request that may have changed something or failed; of mere looks at level debug."""
-    is_look = scope["method"] in _LOOKS and status < 500
-    tell = log.debug if is_look else log.info
-    tell(
-        "request.served",
-        method=scope["method"],
-        path=scope["path"],
-        route=getattr(scope.get("route"), "path", None),
-        status=status,
-        milliseconds=round(seconds * 1000, 1),
     )
 
 

@@ -29,6 +29,10 @@ class Tracer(Protocol):
         """
         ...
 
+    def describe(self, name: str, attributes: Mapping[str, Value]) -> None:
+        """Give the open span another name, and more attributes: what is known at its end only."""
+        ...
+
     def current(self) -> str | None:
         """Return the open span as a ``traceparent``; None if there is none."""
         ...
@@ -94,6 +98,7 @@ class OtlpTracer:
             export = importlib.import_module("opentelemetry.sdk.trace.export")
             resources = importlib.import_module("opentelemetry.sdk.resources")
             otlp = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+            self._api = importlib.import_module("opentelemetry.trace")
             context = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
         except ImportError as error:
             raise MissingError(
@@ -112,6 +117,12 @@ class OtlpTracer:
         """See ``Tracer.span``."""
         context = None if parent is None else self._context.extract({PARENT: parent})
         return self._tracer.start_as_current_span(name, context=context, attributes=attributes)
+
+    def describe(self, name: str, attributes: Mapping[str, Value]) -> None:
+        """See ``Tracer.describe``."""
+        one = self._api.get_current_span()
+        one.update_name(name)
+        one.set_attributes(attributes)
 
     def current(self) -> str | None:
         """See ``Tracer.current``."""
