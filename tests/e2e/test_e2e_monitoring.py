@@ -3,9 +3,12 @@
 import math
 import re
 import subprocess
+import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from anyon.testing.servers import ServerProcess, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 NOWHERE = "127.0.0.1:9"
+QUERIES = [query for one in DASHBOARDS for panel in one.panels for query in panel.queries]
 EXEMPLARS = {
     "query": "anyon_http_request_duration_seconds_bucket",
     "start": "2020-01-01T00:00:00Z",
@@ -49,8 +53,8 @@ def over(server: ServerProcess, process: str) -> Any:
     return server.call("GET", f"/api/execution-processes/{process}")["completed_at"]
 
 
-def work(server: ServerProcess) -> None:
-    """Do a little of everything: a task, commands, sleep and waking; something runs at the end."""
+def work(server: ServerProcess) -> str:
+    """Do a little of everything: a task, commands, sleep and waking; return the project, in which something runs."""
     project = server.call("POST", "/api/projects", {"name": "seen", "default_agent": "SHELL"})["id"]
     body = {"project_id": project, "description": "echo done > done.txt"}
     task = server.call("POST", "/api/tasks", body)["id"]
@@ -59,6 +63,27 @@ def work(server: ServerProcess) -> None:
     process = run(server, project, "echo", "awake")
     wait_for(lambda: over(server, process))
     run(server, project, "sleep", "300")
+    return str(project)
+
+
+@contextmanager
+def loaded(server: ServerProcess, project: str) -> Iterator[None]:
+    """Let clients look and start commands for the length of the block, as fast as they are answered."""
+    over_now = threading.Event()
+
+    def ask() -> None:
+        while not over_now.is_set():
+            run(server, project, "true")
+            server.call("GET", "/api/projects")
+
+    with ThreadPoolExecutor(2) as clients:
+        asking = [clients.submit(ask) for _ in range(2)]
+        try:
+            yield
+        finally:
+            over_now.set()
+        for one in asking:
+            one.result()
 
 
 def has_number(answer: list[Any]) -> bool:
@@ -67,7 +92,7 @@ def has_number(answer: list[Any]) -> bool:
 
 
 def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
-    """Each is sent to a Prometheus that scrapes a server at work, and returns numbers."""
+    """Each is sent to a Prometheus that scrapes a server under load, and returns numbers."""
     need("prometheus")
     times = {
         "ANYON_FREEZE_AFTER": "1s",
@@ -86,11 +111,9 @@ def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
         config = tmp_path / "monitoring" / "prometheus" / "prometheus.yml"
         with prometheus(config, tmp_path / "data") as asked:
             wait_for(lambda: has_number(asked.query('up{job="anyon-containers"} == 1')))
-            work(server)
-            for dashboard in DASHBOARDS:
-                for panel in dashboard.panels:
-                    for query in panel.queries:
-                        wait_for(lambda expr=query.expr: has_number(asked.query(expr)))
+            with loaded(server, work(server)):
+                for query in QUERIES:
+                    wait_for(lambda expr=query.expr: has_number(asked.query(expr)))
             assert asked.query('anyon_containers_total{status="no such status"}') == []
             names, selectors = asked_by_rules(asked)
             assert len(names) >= 9

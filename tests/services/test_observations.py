@@ -282,3 +282,24 @@ async def test_what_users_write_is_no_label(scraped: Scraped) -> None:
         )
     assert await scraped.value('anyon_leases{reason="hold"}') == 2
     assert "my own words" not in scraped.metrics.text()
+
+
+async def test_the_number_of_series_does_not_grow_with_what_was(scraped: Scraped) -> None:
+    """Projects that came, worked and went leave no series behind; the control: while there they have some."""
+
+    async def count() -> int:
+        await scraped.disks.tick()
+        await scraped.value("anyon_engine_up")
+        return len(scraped.metrics.text().splitlines())
+
+    first = await scraped.world.project("first")
+    await scraped.world.over(await scraped.world.attempt(first, "true"))
+    await scraped.world.services.projects.delete(LOCAL_ACTOR, first.id)
+    before = await count()
+    others = [await scraped.world.project(f"p{number}") for number in range(3)]
+    for project in others:
+        await scraped.world.over(await scraped.world.attempt(project, "true"))
+    assert await count() >= before + 3 * 10
+    for project in others:
+        await scraped.world.services.projects.delete(LOCAL_ACTOR, project.id)
+    assert await count() == before

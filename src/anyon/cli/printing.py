@@ -80,15 +80,25 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     Console().print(table)
 
 
-def show_error(code: str, message: str, hint: str, *, as_json: bool, status: int = 0) -> None:
-    """Tell an error on stderr: for people, or as one JSON object."""
+def show_error(
+    code: str, message: str, hint: str, *, as_json: bool, status: int = 0, request_id: str = ""
+) -> None:
+    """Tell an error on stderr: for people, or as one JSON object.
+
+    Of the server's own mistakes also the request's id, by which its log has more.
+    """
+    found_by = request_id if status >= 500 else ""
     if as_json:
         error = {"code": code, "message": message, "hint": hint, "status": status}
+        if found_by:
+            error["request_id"] = found_by
         sys.stderr.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
         return
     sys.stderr.write(f"error: {harmless(message)} [{harmless(code)}]\n")
     if hint:
         sys.stderr.write(f"hint: {harmless(hint)}\n")
+    if found_by:
+        sys.stderr.write(f"request: {harmless(found_by)} (in the server's log)\n")
 
 
 @contextmanager

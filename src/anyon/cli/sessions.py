@@ -115,7 +115,14 @@ def ask(
         with progress(words, quiet=as_json or not words):
             return asyncio.run(_with_client(address, token, work))
     except ApiError as error:
-        show_error(error.code, error.message, error.hint, as_json=as_json, status=error.status)
+        show_error(
+            error.code,
+            error.message,
+            error.hint,
+            as_json=as_json,
+            status=error.status,
+            request_id=error.request_id,
+        )
         code = (
             ExitCode.UNREACHABLE if isinstance(error, UnreachableError) else exit_code(error.status)
         )

@@ -199,4 +199,5 @@ def _told(response: httpx.Response) -> ApiError:
     except (ValueError, KeyError, TypeError):
         message, details = f"HTTP {response.status_code}: {response.text[:200]}", {}
     code = str(details.get("code", f"http_{response.status_code}"))
-    return ApiError(response.status_code, code, str(message), str(details.get("hint", "")))
+    hint, request_id = str(details.get("hint", "")), response.headers.get("x-request-id", "")
+    return ApiError(response.status_code, code, str(message), hint, request_id)

@@ -6,14 +6,20 @@ ApiError                  the server answered with an error
 
 
 class ApiError(Exception):
-    """An error the server told: its HTTP status, a stable code, what happened and what to do."""
+    """An error the server told: its HTTP status, a stable code, what happened and what to do.
 
-    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
+    ``request_id`` is what the server's log has it under, empty where it named none.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, hint: str = "", request_id: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.hint = hint
+        self.request_id = request_id
 
 
 class UnreachableError(ApiError):

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from anyon.cli.printing import Cleaner, harmless
+from anyon.cli.printing import Cleaner, harmless, show_error
 
 CORPUS = [
     "\x1b]52;c;ZXZpbA==\x07",
@@ -59,3 +59,13 @@ def test_a_syllable_cut_in_two_stays_whole() -> None:
     """UTF-8 is decoded as it comes."""
     cleaner, data = Cleaner(), "한".encode()
     assert cleaner.feed(data[:2]) + cleaner.feed(data[2:]) == "한"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("status", "is_told"), [(502, True), (404, False)])
+def test_the_servers_own_mistakes_name_their_request(
+    capsys: pytest.CaptureFixture[str], *, as_json: bool, status: int, is_told: bool
+) -> None:
+    """By it the operator finds the line in the log; a caller's own mistake needs none."""
+    show_error("x", "what happened", "", as_json=as_json, status=status, request_id="r-1")
+    assert ("r-1" in capsys.readouterr().err) is is_told
