@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import time
 import traceback
@@ -64,7 +65,11 @@ def soak(steps: int, processes: int) -> int:
     context = multiprocessing.get_context("fork")
     told: Queue[tuple[int, str]] = context.Queue()
     share = -(-steps // processes)
-    workers = [context.Process(target=work, args=(share, told)) for _ in range(processes)]
+    # Daemons end with this process, also when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    workers = [
+        context.Process(target=work, args=(share, told), daemon=True) for _ in range(processes)
+    ]
     for worker in workers:
         worker.start()
     began = last = time.monotonic()

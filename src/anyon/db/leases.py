@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select, update
 
 from anyon.db.rows import all_of, columns, values
-from anyon.db.schema import leases
+from anyon.db.schema import leases, projects
 from anyon.domain.entities import Lease
 from anyon.domain.ids import LeaseId
 
@@ -24,6 +24,13 @@ def renew(connection: Connection, held: Sequence[LeaseId], until: datetime) -> N
 def remove(connection: Connection, lease: LeaseId) -> None:
     """Give a lease back."""
     connection.execute(delete(leases).where(leases.c.id == lease))
+
+
+def remove_former(connection: Connection, server: str, *, but: str) -> None:
+    """Give back every lease on a project of *server* whose holder does not begin with *but*."""
+    mine = select(projects.c.id).where(projects.c.server_id == server)
+    others = leases.c.holder.not_like(f"{but}%")
+    connection.execute(delete(leases).where(leases.c.project_id.in_(mine), others))
 
 
 def all_valid(connection: Connection, now: datetime) -> Sequence[Lease]:

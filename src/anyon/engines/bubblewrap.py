@@ -37,6 +37,7 @@ from anyon.engines.sandbox_processes import Identity
 from anyon.engines.sandbox_roots import RootKind, find_kind, make_plan
 from anyon.engines.sandbox_streams import opened
 from anyon.engines.sandbox_trees import remove_tree
+from anyon.failpoints import reached
 
 T = TypeVar("T")
 
@@ -126,6 +127,7 @@ class BubblewrapEngine:
             record = await self._end(before, grace)
             if record != before:
                 await asyncio.to_thread(self._record_end, record)
+                reached("bubblewrap.end_recorded")
             return describe(record)
 
         return await self._alone(project, act)
@@ -167,9 +169,13 @@ class BubblewrapEngine:
             if record is None:
                 return
             record = await self._end(record, timedelta(0))
+            # A server that died in a start has told nobody of the group that it had made.
+            await asyncio.to_thread(self._groups.forget, f"project-{project}")
             await asyncio.to_thread(_remove_system, record.spec.system)
+            reached("bubblewrap.system_removed")
             # Last, so that a removal that was cut short can be repeated.
             self._records.remove(project)
+            reached("bubblewrap.forgotten")
 
         await self._alone(project, act)
 
@@ -260,6 +266,7 @@ class BubblewrapEngine:
         try:
             system.mkdir(parents=True, exist_ok=True)
             self._records.write(record)
+            reached("bubblewrap.recorded")
         except OSError as error:
             self._records.remove(record.spec.project)
             if not there:
@@ -270,6 +277,7 @@ class BubblewrapEngine:
 
     def _launch(self, tools: sandboxes.Tools, kind: RootKind, record: Record) -> Record:
         group = translated(self._groups.make, f"project-{record.spec.project}", record.spec.limits)
+        reached("bubblewrap.group_made")
         started = record
 
         def write(first: Identity) -> None:
@@ -284,11 +292,13 @@ class BubblewrapEngine:
                 exit_code=None,
             )
             self._records.write(started)
+            reached("bubblewrap.first_recorded")
 
         try:
             plan = translated(make_plan, record.spec, kind, self._hidden)
             joins = () if group is None else group.joins
             translated(sandboxes.launch, tools, plan, joins, write)
+            reached("bubblewrap.launched")
         except BaseException:
             if group is not None:
                 group.remove()
@@ -302,9 +312,11 @@ class BubblewrapEngine:
             assert record.first is not None
             await asyncio.to_thread(wake, record)
             code = await end(record.first, grace, self._clock)
+            reached("bubblewrap.ended")
             self._meter.forget(record.first)
         if record.group is not None:
             await asyncio.to_thread(record.group.remove)
+            reached("bubblewrap.group_removed")
         if record.first is not None and code is None:
             code = KILLED
         return replace(

@@ -218,21 +218,26 @@ class Group:
         return int(text) if text.isdigit() else 0
 
 
+def group_named(hierarchies: Hierarchies, name: str) -> Group | None:
+    """Return the group ``anyon/<name>``, whether it is there or not; None where there can be none."""
+    if hierarchies.version == 1:
+        places = {c: hierarchies.v1[c] / "anyon" / name for c in CONTROLLERS if c in hierarchies.v1}
+        return Group(1, places)
+    if hierarchies.v2 is None:
+        return None
+    return Group(2, dict.fromkeys(CONTROLLERS, hierarchies.v2 / "anyon" / name))
+
+
 def make_group(hierarchies: Hierarchies, name: str) -> Group:
     """Make (or take again) the group ``anyon/<name>``. Raises OSError where that is not allowed."""
-    if hierarchies.version == 1:
-        directories = {}
-        for controller in CONTROLLERS:
-            if controller in hierarchies.v1:
-                directories[controller] = hierarchies.v1[controller] / "anyon" / name
-        for place in directories.values():
-            place.mkdir(parents=True, exist_ok=True)
-        return Group(1, directories)
-    if hierarchies.v2 is None:
+    group = group_named(hierarchies, name)
+    if group is None:
         raise FileNotFoundError("no control groups are mounted")
+    for place in group.directories.values():
+        place.mkdir(parents=True, exist_ok=True)
+    if hierarchies.version == 1 or hierarchies.v2 is None:
+        return group
     parent = hierarchies.v2 / "anyon"
-    place = parent / name
-    place.mkdir(parents=True, exist_ok=True)
     offered = set((hierarchies.v2 / "cgroup.controllers").read_text().split())
     wanted = [c for c in ("memory", "pids", "cpu") if c in offered]
     for upper in (hierarchies.v2, parent):
@@ -240,7 +245,7 @@ def make_group(hierarchies: Hierarchies, name: str) -> Group:
             # Refused where processes sit in the group itself; the limit is then reported missing.
             with contextlib.suppress(OSError):
                 (upper / "cgroup.subtree_control").write_text(f"+{controller}")
-    return Group(2, dict.fromkeys(CONTROLLERS, place))
+    return group
 
 
 class ControlGroups:
@@ -262,6 +267,12 @@ class ControlGroups:
         group.thaw()
         self._not_limited = group.limit(limits)
         return group
+
+    def forget(self, name: str) -> None:
+        """Remove a group that may have been made and never recorded; absent is success."""
+        group = group_named(self._mounted(), name)
+        if group is not None:
+            group.remove()
 
     def describe(self) -> str:
         """Say which version is used, what it cannot limit, or why there is none."""

@@ -14,6 +14,7 @@ from anyon.engines.docker_client import DockerClient
 from anyon.engines.docker_errors import RefusedError
 from anyon.engines.docker_options import Host, container_name, network_name
 from anyon.engines.engine import ContainerSpec
+from anyon.failpoints import reached
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class DockerHost:
         for mount in spec.mounts:
             docker_mounts.prepare(mount, uid=host.uid, gid=host.gid)
         await self.need_network(spec.project)
+        reached("docker.network_ready")
         body = docker_options.container_body(spec, host)
         try:
             await self._client.post(
@@ -85,6 +87,7 @@ class DockerHost:
             if error.status == 404 and "image" in error.message.lower():
                 raise docker_errors.image_missing(str(body["Image"]), error) from error
             raise docker_errors.failed("make the container", error) from error
+        reached("docker.container_created")
 
     async def need_network(self, project: ProjectId, *, again: bool = False) -> str:
         """Make the project's bridge if it is not there and return its name; *again* looks anew."""
@@ -119,6 +122,7 @@ class DockerHost:
 
     async def release_network(self, project: ProjectId) -> None:
         """Remove a bridge that was this project's alone."""
+        reached("docker.container_removed")
         host = await self.facts()
         name = network_name(project, host)
         if name == host.network:

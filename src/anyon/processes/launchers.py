@@ -22,7 +22,7 @@ from anyon.domain.errors import (
 )
 from anyon.domain.ids import ProjectId
 from anyon.domain.layout import SECRETS
-from anyon.engines.engine import Channel, Command, Engine, Stream
+from anyon.engines.engine import Channel, Command, ContainerState, Engine, Stream
 
 _TEXTS = resources.files("anyon.processes")
 PROGRAM = _TEXTS.joinpath("launcher.sh").read_text("utf-8")
@@ -32,6 +32,7 @@ WRAPPER = _TEXTS.joinpath("wrapper.sh").read_text("utf-8")
 _log = structlog.get_logger(__name__)
 
 _LEAVING_SECONDS = 3.0
+_FROZEN_SECONDS = 0.2
 READY_WITHIN = timedelta(seconds=60)
 
 
@@ -101,17 +102,25 @@ class Launcher:
         finally:
             del self._answers[number]
 
-    async def close(self) -> None:
-        """Let go of the stream; what was started goes on."""
+    async def close(self, *, is_frozen: bool = False) -> None:
+        """Let go of the stream; what was started goes on.
+
+        A shell that gets no CPU (*is_frozen*) is not waited for: it ends when it is thawed.
+        """
         try:
             await self._stream.close_stdin()  # which is all it waits for
         except AnyonError as error:
             _log.warning("launcher.stdin_not_closed", code=error.code)
         # Closing may end all in the launcher's session, and a process may just be leaving it.
-        await asyncio.wait({self._reader}, timeout=_LEAVING_SECONDS)
+        if not is_frozen:
+            await asyncio.wait({self._reader}, timeout=_LEAVING_SECONDS)
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
-        await self._stream.close()
+        try:
+            async with asyncio.timeout(_FROZEN_SECONDS if is_frozen else None):
+                await self._stream.close()
+        except TimeoutError:
+            _log.info("launcher.left_frozen")
 
     async def _send(self, data: bytes) -> None:
         async with self._writing:
@@ -236,8 +245,18 @@ class Launchers:
 
     async def close(self) -> None:
         """Let go of all."""
-        opened, self._open = list(self._open.values()), {}
-        await asyncio.gather(*(launcher.close() for launcher in opened), *self._leaving)
+        opened, self._open = self._open, {}
+        letting_go = [self._let_go(project, one) for project, one in opened.items()]
+        await asyncio.gather(*letting_go, *self._leaving)
+
+    async def _let_go(self, project: ProjectId, launcher: Launcher) -> None:
+        try:
+            info = await self._engine.inspect(project)
+        except AnyonError as error:
+            _log.warning("launcher.not_looked_at", project=project, code=error.code)
+            info = None
+        frozen = info is not None and info.state is ContainerState.FROZEN
+        await launcher.close(is_frozen=frozen)
 
     async def _launcher(self, project: ProjectId) -> Launcher:
         async with self._locks.setdefault(project, asyncio.Lock()):

@@ -258,7 +258,8 @@ class Archives:
         """Put a checkpoint's files in the place of the project's own, whole; repeat it after a crash."""
         await self._homes.require(project)
         # With nothing of it here there is nothing to write over a newer state with.
-        has_files = self._homes.trees(project)["workspace"].is_dir()
+        here = [name for name, path in self._homes.trees(project).items() if path.exists()]
+        has_files = "workspace" in here
         take_over = TakeOver.NEVER if has_files else TakeOver.EXPIRED
         await self.claimed(project, take_over)
         chosen = await self.chosen(project, checkpoint_id)
@@ -289,6 +290,8 @@ class Archives:
             # A restore's own copies: none after a success, parts after a failure.
             await asyncio.to_thread(remove_tree, bytes(staging))
         self._metrics.checkpoints.restored(reason, self._clock.monotonic() - began)
+        if here:  # they are in the trash now, which nobody else may come to empty for long
+            await self._homes.empty_trash()
         log.info("project.restored", project=project.id, checkpoint=chosen.id)
         return chosen
 
@@ -328,6 +331,8 @@ class Archives:
         await self._homes.require(project)
         if not self._homes.trees(project)["workspace"].is_dir():
             return  # it goes first, and only after this has once returned
+        if project.phase is Phase.ARCHIVING and self.must_restore(project):
+            return  # so is that recorded; the container went, and what was installed in it
         saved = await self.save(project, reason=reason)
         if saved.unreadable:
             raise ConflictError(

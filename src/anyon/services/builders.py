@@ -78,6 +78,8 @@ class Services:
         their chains carried on, the trash emptied. What fails for one project does not keep the
         others: it is logged, and that project is taken up by the next start.
         """
+        await self.leases.drop_former()
+        await self.homes.discard_restores()
         for project in await self.db.read(project_rows.of_server, self.server_id):
             try:
                 await self._recover(project)

@@ -16,13 +16,12 @@ from anyon.domain.errors import AnyonError, InvalidInputError, NotFoundError
 from anyon.domain.ids import LeaseId, ProjectId, new_id
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
-from anyon.services.leases import Leases, owned_elsewhere
+from anyon.services.leases import HOLD, Leases, owned_elsewhere
 
 log = structlog.get_logger(__name__)
 
 LONGEST = timedelta(days=7)
 REASON_LIMIT = 200
-_HOLDER = "hold of "
 
 
 class Holds:
@@ -54,7 +53,7 @@ class Holds:
         lease = Lease(
             id=LeaseId(new_id()),
             project_id=project_id,
-            holder=f"{_HOLDER}{actor.user_id}",
+            holder=f"{HOLD}{actor.user_id}",
             reason=why,
             created_at=now,
             expires_at=now + length,
@@ -119,7 +118,7 @@ class Holds:
 
 def is_hold(lease: Lease) -> bool:
     """Say whether a lease was asked for by a user, who may release it."""
-    return lease.holder.startswith(_HOLDER)
+    return lease.holder.startswith(HOLD)
 
 
 def _checked(reason: str, length: timedelta) -> str:

@@ -283,6 +283,16 @@ class Homes:
         ):
             self._to_trash(path, f"{project.id}-{kind}")
 
+    async def discard_restores(self) -> None:
+        """Move what restores of a dead server have staged to the trash; none may be under way."""
+        await asyncio.to_thread(self._discard_restores)
+
+    def _discard_restores(self) -> None:
+        place = self.home / "restores"
+        if place.is_dir():
+            for path in place.iterdir():
+                self._to_trash(path, path.name)
+
     async def empty_trash(self) -> None:
         """Delete what is in the trash, one sweep at a time; may be broken off and called again."""
         async with self._sweeping:

@@ -18,6 +18,8 @@ from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
 TTL = timedelta(seconds=60)
+HOLD = "hold of "
+"""What the holder of a lease begins with that a user asked for."""
 
 
 class Leases:
@@ -92,6 +94,13 @@ class Leases:
             created_at=now,
             expires_at=now + self._ttl,
         )
+
+    async def drop_former(self) -> None:
+        """Give back what an earlier life of this server held, but not what users asked for.
+
+        Call it before anything is held: a dead server's work must not keep a project awake.
+        """
+        await self._db.write(lease_rows.remove_former, self._server_id, but=HOLD)
 
     async def claim(self, project_id: ProjectId) -> None:
         """Claim a project without holding it awake; ConflictError (``owned_elsewhere``)."""

@@ -15,6 +15,7 @@ from anyon.domain import paths
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
 from anyon.domain.errors import (
+    AnyonError,
     ConflictError,
     InvalidInputError,
     NotFoundError,
@@ -116,9 +117,20 @@ class Restores:
                     if isinstance(error, DamagedError):
                         raise await self._offered(project, chosen, error) from error
                     raise
-                await self._containers.record(project.id, Phase.STOPPED, reason="restored")
+                reached("restore.files_back")
+                await self._confirm(project)
                 reached("restore.confirmed")
         return chosen
+
+    async def _confirm(self, project: Project) -> None:
+        """Make what was brought back the last state in the store too; only then it is called stopped."""
+        await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason="restored")
+        try:
+            await self._archives.save(project, reason="restored")
+        except AnyonError as error:  # the phase tells it, and the next look tries again
+            log.warning("project.save_failed", project=project.id, code=error.code)
+            return
+        await self._containers.record(project.id, Phase.STOPPED, reason="restored")
 
     async def path(
         self,
@@ -164,6 +176,8 @@ class Restores:
                     await self._containers.record(project.id, Phase.STOPPED, reason="restored")
                 await self._archives.save(project, reason="before_restore")
                 await self._put_back(project, chosen, path, activity.progress)
+                if (await self._found(actor, project_id)).phase is Phase.STOPPED:
+                    await self._confirm(project)
         log.info("project.path_restored", project=project.id, checkpoint=chosen.id)
         return chosen
 

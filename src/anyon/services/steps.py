@@ -171,7 +171,11 @@ class Steps:
                 await self._archive(project, self._archives, decision.reason)
             case Step.RESTORE if self._archives is not None:
                 await self._archives.bring_back(project, self._archives.wanted(project))
-                await self._containers.record(project.id, Phase.STOPPED, reason=decision.reason)
+                # It may not be the last state that the store has: that is seen to like any stop's.
+                await self._containers.record(
+                    project.id, Phase.STOPPED_UNSAVED, reason=decision.reason
+                )
+                await self._save_stopped(project)
             case Step.FAIL:
                 await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
             case _:

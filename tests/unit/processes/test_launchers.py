@@ -2,12 +2,16 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from anyon.domain.errors import ConflictError
-from anyon.engines.engine import Channel, TerminalSize
-from anyon.processes.launchers import Launcher, LauncherLostError
+from anyon.domain.ids import ProjectId
+from anyon.engines.engine import Channel, ContainerSpec, TerminalSize
+from anyon.engines.memory import MemoryEngine
+from anyon.processes import launchers
+from anyon.processes.launchers import Launcher, LauncherLostError, Launchers
 
 
 class DyingStream:
@@ -53,3 +57,32 @@ async def test_a_launcher_that_cannot_be_written_to_is_lost() -> None:
     assert launcher.lost
     await stream.close()
     await launcher.close()
+
+
+class StillStream(DyingStream):
+    """A stream of a program that gets no CPU: whoever waits for its end waits for ever."""
+
+    async def close(self) -> None:
+        """Wait for what does not come."""
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+async def test_a_frozen_launcher_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_frozen: bool
+) -> None:
+    """A server that ends lets go of a frozen project's launcher at once, and waits for one that runs."""
+    monkeypatch.setattr(launchers, "_LEAVING_SECONDS", 1000.0)
+    engine, project = MemoryEngine(), ProjectId("p")
+    await engine.ensure(ContainerSpec(project=project, mounts=(), system=tmp_path / "system"))
+    await engine.start(project)
+    if is_frozen:
+        await engine.freeze(project)
+    known = Launchers(engine)
+    launcher = known._open[project] = Launcher(StillStream())
+    closing = asyncio.create_task(known.close())
+    done, _ = await asyncio.wait({closing}, timeout=60 if is_frozen else 1)
+    assert bool(done) is is_frozen
+    closing.cancel()
+    launcher._reader.cancel()
+    await asyncio.gather(closing, launcher._reader, return_exceptions=True)
