@@ -30,7 +30,7 @@ async def test_an_idle_project_is_frozen_then_stopped_and_saved(life: Life) -> N
     await life.pass_time(25 * MINUTE)
     assert await life.phase(project) is Phase.STOPPED
     assert await life.state(project) is ContainerState.STOPPED
-    (saved,) = await checkpoints_of(life).list(LOCAL_ACTOR, project.id)
+    (saved,) = await checkpoints_of(life).history.list(LOCAL_ACTOR, project.id)
     assert saved.reason == "stop"
 
 
@@ -156,20 +156,20 @@ async def test_a_restore_goes_back_and_can_be_undone(life: Life) -> None:
     await run(life, project, "sh", "-c", "echo one > file")
     first = await use.take(LOCAL_ACTOR, project.id)
     await run(life, project, "sh", "-c", "echo two > file; echo more > new")
-    await use.restore(LOCAL_ACTOR, project.id, first.id)
+    await use.restores.all_of(LOCAL_ACTOR, project.id, first.id, is_forced=False)
     assert await run(life, project, "sh", "-c", "cat file; ls new 2>&1 || true") == (
         b"one\nls: cannot access 'new': No such file or directory\n"
     )
     # What was brought back is the last state in the store too: the disk may go now.
-    last, newest = (await use.list(LOCAL_ACTOR, project.id))[:2]
+    last, newest = (await use.history.list(LOCAL_ACTOR, project.id))[:2]
     assert (last.reason, newest.reason) == ("restored", "before_restore")
     assert last.roots["workspace"] == first.roots["workspace"]
     process = await life.world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "1000"])
     with pytest.raises(ConflictError, match="running"):
-        await use.restore(LOCAL_ACTOR, project.id, newest.id)
+        await use.restores.all_of(LOCAL_ACTOR, project.id, newest.id, is_forced=False)
     await life.world.services.processes.kill(LOCAL_ACTOR, process.id)
     await until(lambda: is_free(life, project))
-    await use.restore(LOCAL_ACTOR, project.id, newest.id)
+    await use.restores.all_of(LOCAL_ACTOR, project.id, newest.id, is_forced=False)
     assert await run(life, project, "cat", "file", "new") == b"two\nmore\n"
 
 
