@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from tests.services.test_mounts import Mounted, mounted
 
+from anyon.clock import SystemClock
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
 from anyon.domain.errors import ConflictError, UnavailableError
 from anyon.services import fingerprints, moves
-from anyon.services.journals import Journal, Step
+from anyon.services.journals import Journal, Step, note_brought_in
 from anyon.testing.worlds import until
 
 
@@ -183,3 +184,19 @@ async def test_a_move_that_was_cut_off(tmp_path: Path, is_switched: bool) -> Non
             assert journal.read(project.id) is None
         assert Path((await moved(one, found, to_mount=True)).path) == target
         assert (target / ".git").is_dir()
+
+
+async def test_only_the_homes_own_files_are_put_away(tmp_path: Path) -> None:
+    """A source that a migration only read is never touched, whatever the records say; nor is all of a place."""
+    async with mounted(tmp_path) as one:
+        project = await local_project(one)
+        homes, source = one.world.services.homes, tmp_path / "old" / "workspace"
+        source.mkdir(parents=True)
+        (source / "mine").write_text("1")
+        note_brought_in(one.world.home, project, source, SystemClock().now())
+        await one.world.services.moves.recover(project)
+        assert (source / "mine").read_text() == "1"
+        for place in (source, one.world.home / "projects", one.mounts.place, one.world.home):
+            with pytest.raises(ConflictError):
+                homes.put_away(place, "")
+        assert (source / "mine").read_text() == "1"

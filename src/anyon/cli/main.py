@@ -18,6 +18,7 @@ from anyon.cli import (
     previews,
     projects,
     recover,
+    rollback,
     servers,
     statuses,
     storage,
@@ -67,6 +68,7 @@ def options(
 servers.add_to(app)
 app.command()(statuses.status)
 recover.add_to(app)
+app.command()(rollback.rollback)
 executions.add_to(app)
 load_tests.add_to(app)
 previews.add_to(app)

@@ -58,3 +58,9 @@ def latest(
     if project is not None:
         query = query.where(events.c.project_id == project)
     return {(ProjectId(row[0]), row[1]): row[2] for row in connection.execute(query)}
+
+
+def projects_with(connection: Connection, kind: str, reason: str) -> set[ProjectId]:
+    """Return the projects to which such a thing has happened."""
+    query = select(events.c.project_id).where(events.c.kind == kind, events.c.reason == reason)
+    return {ProjectId(one) for one in connection.execute(query.distinct()).scalars()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from anyon.clock import SystemClock
 from anyon.domain import layout
 from anyon.domain.entities import Project
+from anyon.domain.errors import ConflictError
 from anyon.domain.ids import ProjectId, UserId, new_id
 from anyon.engines.engine import Mount
 from anyon.failpoints import reached
@@ -93,6 +94,11 @@ class Homes:
 
         Once nothing is left on the local disk, ``projects`` becomes a link to the mount.
         """
+        own = (self.home / "projects", self.bucket.place)
+        if not any(source.is_relative_to(place) and source != place for place in own):
+            raise ConflictError(
+                f"{source} is no project's place of this home", code="foreign_place"
+            )
         if backup and (self.home / "projects").is_symlink():
             return  # all were put away: by that name the mount itself would be seen
         if source.exists() and backup:
@@ -103,6 +109,13 @@ class Homes:
             shutil.rmtree(source)
         if backup:
             self._link()
+
+    def bring_out(self, backup: str, source: Path) -> None:
+        """Put what ``put_away`` has put away back to *source*; repeats are harmless."""
+        self.unlink()
+        source.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if backup and Path(backup).exists():
+            Path(backup).rename(source)
 
     def _link(self) -> None:
         projects = self.home / "projects"

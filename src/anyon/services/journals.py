@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from anyon.domain.entities import Project
 from anyon.domain.ids import ProjectId
 from anyon.services import fingerprints
 from anyon.services.fingerprints import Fingerprint
@@ -96,3 +97,20 @@ def _record(path: Path) -> Record:
         "files": fingerprints.loaded(plain["files"]),
     }
     return Record(**plain)
+
+
+def note_brought_in(home: Path, project: Project, source: Path, now: datetime) -> None:
+    """Record that a project was brought in from *source*, and what its files are."""
+    found = fingerprints.work(fingerprints.fingerprint(Path(project.path)))
+    Journal(home).write(
+        Record(
+            project=project.id,
+            name=project.name,
+            kind=Kind.FROM_LAYOUT,
+            step=Step.DONE,
+            source=str(source),
+            target=project.path,
+            at=now,
+            files=found,
+        )
+    )

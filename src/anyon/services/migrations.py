@@ -36,6 +36,7 @@ from anyon.services import old_layouts, takeovers, trees
 from anyon.services.attempts import PREFIX
 from anyon.services.containers import Containers
 from anyon.services.homes import Homes
+from anyon.services.journals import note_brought_in
 from anyon.services.leases import Leases
 from anyon.services.old_layouts import OldLayout, OldWorktree
 from anyon.services.old_records import Fitting
@@ -145,7 +146,9 @@ class Migrations:
         if found is None:
             found = await self._make(row, source, outcome)
         outcome.name = found.name
-        await self._fill(records, found, worktrees, outcome)
+        if await self._fill(records, found, worktrees, outcome):
+            now = self._clock.now()
+            await asyncio.to_thread(note_brought_in, self._homes.home, found, source, now)
 
     async def _make(self, row: Row, source: Path, outcome: Outcome) -> Project:
         """Copy the repository, prove the copy, and make the project of it."""
@@ -189,8 +192,8 @@ class Migrations:
         project: Project,
         worktrees: Mapping[str, OldWorktree],
         outcome: Outcome,
-    ) -> None:
-        """Bring in the tasks, attempts and merges that are not here yet, then let the container rest."""
+    ) -> bool:
+        """Bring in what is not here yet, then let the container rest; say whether there was anything."""
         attempts = [row for row in records.attempts if row["task_id"]]
         with_attempts = {row["task_id"] for row in attempts}
         fitting = Fitting(self._clock.now(), outcome.notes)
@@ -210,10 +213,12 @@ class Migrations:
                     title = str(ids[row["task_id"]]["title"] or "")
                     await self._attempt(project, row, title, worktrees, fitting, outcome)
         await self._merges(records, {row["id"] for row in due}, fitting, outcome)
-        if new or outcome.state == "migrated":
+        is_changed = bool(new) or outcome.state == "migrated"
+        if is_changed:
             await self._containers.halt(project.id)
             # The server saves it at its next start.
             await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason="migrated")
+        return is_changed
 
     async def _attempt(  # noqa: PLR0917 - the body of a loop of _fill
         self,

@@ -109,8 +109,8 @@ class Moves:
         Its container may show the copy, so it goes: the record alone says where the project is.
         """
         record = self._journal.read(project.id)
-        if record is None:
-            return
+        if record is None or record.kind is Kind.FROM_LAYOUT:
+            return  # what a migration brought in has a source that is not ours
         if project.path == record.source:
             await self._engine.remove(project.id)
             await self._homes.require(replace(project, path=record.target))
