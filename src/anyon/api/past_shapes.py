@@ -11,6 +11,7 @@ from anyon.services.upkeep import Audit, Drill, Standing
 from anyon.storage.collection import Collected
 from anyon.storage.readings import Difference
 from anyon.storage.records import Checkpoint
+from anyon.storage.saves import Progress
 from anyon.storage.trees import Entry
 from anyon.storage.verifying import Damage, Verified
 
@@ -155,11 +156,13 @@ def drilled(it: Drill) -> wire.Drilled:
     )
 
 
-def activity(it: Activity) -> wire.Activity:
-    """Show what goes on."""
+def activity(it: Activity, saving: Progress | None = None) -> wire.Activity:
+    """Show what goes on; a save tells of itself how far it is."""
+    if it.what != "save":
+        saving = None
     return wire.Activity(
         what=it.what,
         started_at=it.started_at,
-        done_bytes=it.done_bytes,
+        done_bytes=it.done_bytes if saving is None else saving.read_bytes,
         total_bytes=it.total_bytes,
     )

@@ -98,12 +98,16 @@ async def stream_activities(
 
 
 async def _told(context: Context, project_id: ProjectId, wait: int) -> AsyncIterator[str]:
-    found = checkpoints_of(context).activities
+    use = checkpoints_of(context)
     loop = asyncio.get_running_loop()
     until, last = loop.time() + wait, ""
     yield ": hello\n\n"
     while not context.closing.is_set():
-        now = [past_shapes.activity(one).model_dump(mode="json") for one in found.of(project_id)]
+        saving = use.archives.under_way.get(project_id)
+        now = [
+            past_shapes.activity(one, saving).model_dump(mode="json")
+            for one in use.activities.of(project_id)
+        ]
         if not now and (last or loop.time() >= until):
             return
         data = json.dumps(now)

@@ -13,7 +13,6 @@ from anyon.telemetry.traces import exemplar
 SAVES = (
     "interval",
     "work_ended",
-    "attempt_end",
     "stop",
     "asked",
     "archive",
