@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in _HOP:
                 # A resumable upload goes on at the address it was given: through here too.
                 self.send_header(name, value.replace(self.proxy.target, self.proxy.url))
-        self.send_header("Content-Length", str(length if length is not None else len(answer)))
+        self.send_header("Content-Length", self._told_length(headers, answer, length))
         self.end_headers()
         if slow:
             for at in range(min(len(answer), 40)):
@@ -142,6 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer)
         self.wfile.flush()
         self.close_connection = length is not None and length != len(answer)
+
+    def _told_length(
+        self, headers: list[tuple[str, str]], answer: bytes, length: int | None
+    ) -> str:
+        """Return how long the body is said to be: of a HEAD's answer, which has none, as the service said."""
+        if self.command == "HEAD":
+            told = [value for name, value in headers if name.lower() == "content-length"]
+            return told[0] if told else "0"
+        return str(length if length is not None else len(answer))
 
 
 class _Server(ThreadingHTTPServer):
