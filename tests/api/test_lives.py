@@ -1,12 +1,13 @@
 """A project's life over HTTP: who holds it awake, what happened, its checkpoints."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from tests.api.conftest import Running
 
 from anyon.sdk.errors import ApiError
-from anyon.sdk.requests import CreateProject, Exec, Hold, UpdateProject
+from anyon.sdk.requests import CreateProject, CreateTask, Exec, Hold, RestoreWork, UpdateProject
 from anyon.testing.worlds import until
 
 
@@ -132,3 +133,73 @@ async def test_times_of_a_project_stay_unless_given(server: Running) -> None:
     async with server.http as http:
         path = f"/api/projects/{project.id}"
         assert (await http.put(path, json={"stop_after": -1})).status_code == 422
+
+
+async def test_events_are_streamed_as_they_happen(server: Running) -> None:
+    """A reader sees what was and what comes, in order; one that reconnects goes on after its last event."""
+    project = await server.client.projects.create(CreateProject(name="demo"))
+    path = f"/api/projects/{project.id}/events/stream"
+
+    async def read(until_kind: str, headers: dict[str, str]) -> list[tuple[str, str]]:
+        seen: list[tuple[str, str]] = []
+        number = ""
+        async with server.http as http, http.stream("GET", path, headers=headers) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for line in answer.aiter_lines():
+                key, _, text = line.partition(": ")
+                number = text if key == "id" else number
+                if key == "event":
+                    seen.append((number, text))
+                    if text == "project.created":
+                        await server.client.lives.hold(project.id, Hold(reason="x", minutes=1))
+                    if text == until_kind:
+                        break
+        return seen
+
+    async with asyncio.timeout(60):
+        first = await read("hold.taken", {})
+    kinds = [kind for _, kind in first]
+    assert kinds.index("project.created") < kinds.index("hold.taken")
+    await server.client.lives.save(project.id)
+    async with asyncio.timeout(60):
+        second = await read("checkpoint.saved", {"Last-Event-ID": first[-1][0]})
+    assert not {number for number, _ in first} & {number for number, _ in second}
+    async with server.http as http:
+        bad = await http.get(path, headers={"Last-Event-ID": "x"})
+    assert (bad.status_code, bad.json()["error_data"]["code"]) == (422, "bad_cursor")
+
+
+async def test_a_deleted_tasks_work_is_listed_and_brought_back(server: Running) -> None:
+    """Unmerged work is not lost with its task: it is a hidden ref, and becomes a branch again."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    assert await client.saved_work.list(project.id) == []
+    task = await client.tasks.create(
+        CreateTask(project_id=project.id, title=None, description="echo precious > work.txt")
+    )
+
+    async def is_over() -> bool:
+        return (await client.tasks.get(task.id)).status == "inreview"
+
+    await until(is_over)
+    [attempt] = await client.attempts.list(task.id)
+    await client.tasks.delete(task.id)
+
+    async def is_saved() -> bool:
+        return bool(await client.saved_work.list(project.id))
+
+    await until(is_saved)
+    [saved] = await client.saved_work.list(project.id)
+    assert str(saved.attempt_id) == str(attempt.id)
+    await client.saved_work.restore(project.id, RestoreWork(ref=saved.ref, branch="rescued"))
+    assert "rescued" in [one.name for one in await client.projects.branches(project.id)]
+    done = await client.projects.exec(project.id, Exec(argv=["git", "show", "rescued:work.txt"]))
+    assert (await client.processes.wait(done.id)).exit_code == 0
+    for ref, branch, code in (
+        (saved.ref, "rescued", "branch_exists"),
+        ("refs/heads/main", "x", "bad_ref_name"),
+        (saved.ref[:-4] + "9999", "x", "commit_unknown"),
+    ):
+        with pytest.raises(ApiError) as told:
+            await client.saved_work.restore(project.id, RestoreWork(ref=ref, branch=branch))
+        assert told.value.code == code

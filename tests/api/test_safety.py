@@ -184,7 +184,8 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
         assert (await owner.tasks.get(task.id)).id == task.id
 
 
-_BODY = {
+_BODY: dict[str, object] = {
+    "ref": "refs/anyon/saved/00000000-0000-4000-8000-000000000001/0001",
     "prompt": "x",
     "name": "x",
     "argv": ["true"],
@@ -192,6 +193,7 @@ _BODY = {
     "reason": "x",
     "minutes": 1,
     "to": "disk",
+    "branch": "x",
 }
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anyon.cli import lives, previews, wakefulness
+from anyon.cli import lives, previews, saved_work, wakefulness
 from anyon.cli.printing import say, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, ProjectName, ask
 
@@ -162,3 +162,5 @@ app.command()(wakefulness.release)
 app.command("set")(wakefulness.set_times)
 app.command()(lives.events)
 app.command()(previews.ports)
+app.command()(saved_work.saved)
+app.command()(saved_work.bring_back)

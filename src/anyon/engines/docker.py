@@ -1,6 +1,7 @@
 """The engine over Docker's or Podman's socket: isolation between projects on one machine."""
 
 import asyncio
+import contextlib
 import dataclasses
 import math
 import weakref
@@ -11,7 +12,13 @@ from typing import Any
 from anyon.clock import Clock, SystemClock
 from anyon.domain.errors import AnyonError, ConflictError, EngineFailedError
 from anyon.domain.ids import ProjectId
-from anyon.engines import docker_errors, docker_freezer, docker_options, docker_programs
+from anyon.engines import (
+    docker_boots,
+    docker_errors,
+    docker_freezer,
+    docker_options,
+    docker_programs,
+)
 from anyon.engines.docker_client import DockerClient
 from anyon.engines.docker_errors import RefusedError
 from anyon.engines.docker_hosts import CHANGE, LOOK, DockerHost, asked
@@ -139,7 +146,7 @@ class DockerEngine:
         found = await self._look(container_name(project), project)
         if found is None:
             raise docker_errors.absent(project)
-        self._starts.saw(*found)
+        self._starts.began(*found)
         return found[0]
 
     async def stop(self, project: ProjectId, *, grace: timedelta) -> ContainerInfo:
@@ -232,6 +239,10 @@ class DockerEngine:
     async def open(self, project: ProjectId, command: Command) -> Stream:
         """Run *command* by an exec of the engine."""
         info = self._starts.running(project) or await self._open_to(project)
+        boot = self._starts.take_boot(project) if command.is_lasting else None
+        if boot is not None:
+            with contextlib.suppress(RefusedError):  # then by an exec, which says what is wrong
+                return await docker_boots.opened(self._client, boot, command)
         body = docker_options.exec_body(command)
         try:
             made = await self._client.post(f"/containers/{info.id}/exec", body, deadline=CHANGE)
@@ -386,7 +397,4 @@ class DockerEngine:
                 raise docker_errors.failed("end a program", error) from error
 
     def _lock(self, project: ProjectId) -> asyncio.Lock:
-        lock = self._locks.get(project)
-        if lock is None:
-            lock = self._locks[project] = asyncio.Lock()
-        return lock
+        return self._locks.setdefault(project, asyncio.Lock())

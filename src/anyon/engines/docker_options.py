@@ -8,6 +8,7 @@ from typing import Any
 
 from anyon.domain.ids import ProjectId
 from anyon.domain.layout import HOME, SECRETS, WORKSPACE
+from anyon.engines import docker_boots
 from anyon.engines.engine import (
     Command,
     ContainerInfo,
@@ -76,18 +77,22 @@ def network_name(project: ProjectId, host: Host) -> str:
 def container_body(spec: ContainerSpec, host: Host) -> dict[str, Any]:
     """Return the body of ``POST /containers/create``."""
     env = {"HOME": str(HOME), **spec.env}
+    # Podman's way of attaching is another.
+    boot = {} if host.is_podman else {docker_boots.LABEL: "1"}
     return {
         "Image": spec.image or host.image,
         "User": f"{host.uid}:{host.gid}",
         "Env": [f"{name}={value}" for name, value in env.items()],
         # Tenant text never becomes one of our own labels.
         "Labels": {
-            **spec.labels,
+            **{name: text for name, text in spec.labels.items() if name != docker_boots.LABEL},
             LABEL_INSTANCE: host.instance,
             LABEL_PROJECT: spec.project,
+            **boot,
         },
-        # Portable to any image: `sleep infinity` is GNU's. The init before it reaps orphans.
-        "Entrypoint": ["sleep", "2147483647"],
+        # The init before it reaps orphans.
+        "Entrypoint": ["sh", "-c", docker_boots.SHELL] if boot else ["sleep", "2147483647"],
+        "OpenStdin": bool(boot),
         "Cmd": [],
         "WorkingDir": str(WORKSPACE),
         "Hostname": f"project-{spec.project[:8]}",

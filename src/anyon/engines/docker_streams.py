@@ -304,8 +304,14 @@ async def hijack(
             terminal.rows,
             terminal.columns,
         ]  # ignored by engines before API 1.42
-    body = json.dumps(start).encode()
     path = await client.path(f"/exec/{exec_id}/start")
+    return await upgraded(client, path, json.dumps(start).encode())
+
+
+async def upgraded(
+    client: DockerClient, path: str, body: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for *path* and return the connection that becomes bare; errors as ``hijack``."""
     reader, writer = await client.connect()
     try:
         async with asyncio.timeout(_CALL.total_seconds()):

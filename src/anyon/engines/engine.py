@@ -114,13 +114,16 @@ class Command:
     """A program to run inside. ``argv[0]`` is looked up in the container's PATH.
 
     It runs as the container's user, in ``cwd``, with the container's environment and ``env``
-    added. ``terminal`` gives it a terminal of that size instead of three pipes.
+    added. ``terminal`` gives it a terminal of that size instead of three pipes. ``is_lasting`` says
+    that it is told to end by what it reads and that nobody asks for its exit code: an engine may then
+    open it in a quicker way, in which the end of stdin does not reach it.
     """
 
     argv: Sequence[str]
     cwd: PurePosixPath = ROOT
     env: Mapping[str, str] = field(default_factory=dict)
     terminal: TerminalSize | None = None
+    is_lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

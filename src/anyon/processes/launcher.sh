@@ -205,7 +205,7 @@ launch() {
     mask=$(umask)
     read_boot
     printf '%s\n' "ready $boot"
-    while read -r verb number name rest; do
+    while read -r verb number name rest && [ "$verb" != leave ]; do
         set -- $rest
         try 'serve "$@"' "$@" && continue
         if [ "$verb" = kill ]; then

@@ -63,7 +63,7 @@ class Launcher:
         image lacks a tool, EngineFailedError (``launcher_failed``) when the shell does not come up.
         """
         argv = ["sh", "-c", 'eval "$1"', "anyon-launcher", PROGRAM, "launch", WRAPPER]
-        launcher = cls(await engine.open(project, Command(argv=argv)))
+        launcher = cls(await engine.open(project, Command(argv=argv, is_lasting=True)))
         try:
             await launcher._greet()
         except BaseException:
@@ -108,7 +108,10 @@ class Launcher:
         A shell that gets no CPU (*is_frozen*) is not waited for: it ends when it is thawed.
         """
         try:
-            await self._stream.close_stdin()  # which is all it waits for
+            # The end of stdin is enough where it reaches the shell; the word always does.
+            if not self.lost:
+                await self._stream.write(b"leave\n")
+            await self._stream.close_stdin()
         except AnyonError as error:
             _log.warning("launcher.stdin_not_closed", code=error.code)
         # Closing may end all in the launcher's session, and a process may just be leaving it.

@@ -16,6 +16,7 @@ from anyon.sdk.models import SystemInfo
 from anyon.sdk.previews import PreviewCalls
 from anyon.sdk.processes import ProcessCalls
 from anyon.sdk.projects import ProjectCalls
+from anyon.sdk.saved_work import SavedWorkCalls
 from anyon.sdk.statuses import Status
 from anyon.sdk.tasks import AttemptCalls, TaskCalls
 from anyon.sdk.tokens import TokenCalls
@@ -38,6 +39,7 @@ class Client:
         self.attempts = AttemptCalls(self._connection)
         self.processes = ProcessCalls(self._connection)
         self.lives = LifeCalls(self._connection)
+        self.saved_work = SavedWorkCalls(self._connection)
         self.previews = PreviewCalls(self._connection)
         self.checkpoints = CheckpointCalls(self._connection)
         self.storage = StorageCalls(self._connection)

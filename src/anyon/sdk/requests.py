@@ -97,6 +97,13 @@ class Move(Request):
     to: Literal["mount", "disk"]
 
 
+class RestoreWork(Request):
+    """Make *branch* of saved work, named by its *ref*."""
+
+    ref: Line
+    branch: Line
+
+
 class CreateTask(Request):
     """A new task; without a title it is also started, with the project's default agent."""
 

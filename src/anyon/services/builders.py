@@ -33,6 +33,7 @@ from anyon.services.previews import Previews, signing_key
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.runs import Runs
+from anyon.services.saved_work import SavedWorks
 from anyon.services.statuses import Statuses
 from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
@@ -59,6 +60,7 @@ class Services:
     places: Places
     holds: Holds
     previews: Previews
+    saved_work: SavedWorks
     deletions: Deletions
     moves: Moves
     tokens: Tokens
@@ -360,6 +362,9 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         moves=_moves(parts, containers, leases, homes, archives, supervisor),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
         previews=_previews(parts, containers, supervisor),
+        saved_work=SavedWorks(
+            db=db, containers=containers, repositories=parts.repositories, clock=clock
+        ),
         places=places,
         statuses=_statuses(parts, archives, leases, places),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),

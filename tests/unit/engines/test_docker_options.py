@@ -1,5 +1,6 @@
 """What the Docker API is told, and what its answers mean, old and new."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -63,9 +64,13 @@ def test_limits_leave_no_swap() -> None:
 
 def test_a_tenants_labels_cannot_be_ours() -> None:
     """A label that names another home or project is overwritten."""
-    labels = {"dev.anyon.instance": "other", "dev.anyon.project": "other", "x": "y"}
+    names = ("dev.anyon.instance", "dev.anyon.project", "dev.anyon.boot")
+    labels = {**dict.fromkeys(names, "other"), "x": "y"}
     made = docker_options.container_body(spec(labels=labels), HOST)["Labels"]
-    assert made == {"dev.anyon.instance": "home-1", "dev.anyon.project": PROJECT, "x": "y"}
+    own = {"dev.anyon.instance": "home-1", "dev.anyon.project": PROJECT, "x": "y"}
+    assert made == {**own, "dev.anyon.boot": "1"}
+    podman = replace(HOST, is_podman=True)
+    assert docker_options.container_body(spec(labels=labels), podman)["Labels"] == own
 
 
 def test_a_copy_with_our_labels_is_not_listed() -> None:
