@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from anyon.testing.servers import ServerProcess, serving
 
@@ -114,7 +115,7 @@ def test_a_task_goes_on_through_a_killed_server(server: ServerProcess) -> None:
 def test_an_idle_project_sleeps_and_wakes_for_real(
     tmp_path_factory: pytest.TempPathFactory, engine: str
 ) -> None:
-    """With short times a project is frozen, stopped, and woken by a command; what was installed is there."""
+    """With short times a project is frozen and stopped under an open page, and woken by a command alone."""
     home = tmp_path_factory.mktemp("sleep") / "home"
     times = {
         "ANYON_FREEZE_AFTER": "1s",
@@ -127,9 +128,25 @@ def test_an_idle_project_sleeps_and_wakes_for_real(
         def phase() -> str:
             return str(server.call("GET", f"/api/projects/{project}")["phase"])
 
-        seen = {wait_for(lambda: phase() if phase() in {"frozen", "stopped"} else None)}
-        wait_for(lambda: seen.add(phase()) or "stopped" in seen)
-        assert seen >= {"stopped"}
+        # A page that is open: its stream, and what it looks at again and again.
+        stream = f"ws://127.0.0.1:{server.port}/api/tasks/stream/ws?project_id={project}"
+        with connect(stream, proxy=None):
+            seen = {wait_for(lambda: phase() if phase() in {"frozen", "stopped"} else None)}
+
+            def is_stopped() -> bool:
+                for look in ("awake", "events", "branches", "ports", "checkpoints"):
+                    server.call("GET", f"/api/projects/{project}/{look}")
+                seen.add(phase())
+                return "stopped" in seen
+
+            wait_for(is_stopped)
+            awake = server.call("GET", f"/api/projects/{project}/awake")
+            assert awake["leases"] == []
+        reasons = {
+            (event["kind"], event["reason"])
+            for event in server.call("GET", f"/api/projects/{project}/events")
+        }
+        assert {("phase.stopping", "idle"), ("phase.stopped", "saved")} <= reasons
         run = server.call("POST", f"/api/projects/{project}/exec", {"argv": ["echo", "awake"]})[
             "id"
         ]

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from tests.lifecycle.conftest import Life
 
+from anyon.db import leases as lease_rows
 from anyon.domain.actors import LOCAL_ACTOR, Actor
-from anyon.domain.entities import Project
+from anyon.domain.entities import Lease, Project
 from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.domain.ids import LeaseId, UserId, new_id
 from anyon.domain.states import Phase
@@ -113,3 +114,25 @@ async def test_a_project_has_times_of_its_own(life: Life) -> None:
     assert await life.phase(plain) is Phase.FROZEN
     with pytest.raises(InvalidInputError, match="3650"):
         await change(life, plain, ProjectChanges(stop_after=-1))
+
+
+async def test_the_lease_of_a_dead_server_ends_by_itself(life: Life) -> None:
+    """While it lasts it holds and is listed; expired it counts for nothing, though its row is there."""
+    project = await life.world.project()
+    now = life.clock.now()
+    lease = Lease(
+        id=LeaseId(new_id()),
+        project_id=project.id,
+        holder="a process of a server that is gone",
+        reason="command",
+        created_at=now,
+        expires_at=now + timedelta(minutes=7),
+    )
+    await life.world.db.write(lease_rows.add, lease)
+    await life.pass_time(timedelta(minutes=6))
+    assert await life.phase(project) is Phase.RUNNING
+    outlooks = life.world.services.outlooks
+    assert [it.id for it in (await outlooks.of(LOCAL_ACTOR, project.id)).leases] == [lease.id]
+    await life.pass_time(timedelta(minutes=2))
+    assert await life.phase(project) is Phase.FROZEN
+    assert (await outlooks.of(LOCAL_ACTOR, project.id)).leases == []

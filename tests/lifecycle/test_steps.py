@@ -10,9 +10,9 @@ from tests.lifecycle.conftest import Life, checkpoints_of, is_free, run
 from anyon.db import events as event_rows
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.errors import ConflictError, NotFoundError, UnavailableError
-from anyon.domain.ids import LOCAL_USER
+from anyon.domain.ids import LOCAL_USER, ProjectId
 from anyon.domain.states import ExitReason, Phase
-from anyon.engines.engine import ContainerState
+from anyon.engines.engine import ContainerInfo, ContainerState
 from anyon.services.archives import place
 from anyon.testing.worlds import until
 
@@ -61,9 +61,19 @@ async def test_work_wakes_a_project_from_every_tier(life: Life, tier: int) -> No
     assert await life.phase(project) is Phase.RUNNING
 
 
-async def test_a_hundred_callers_make_one_start(life: Life) -> None:
-    """However many ask a stopped project at once, it is started once, and all are served."""
+async def test_five_hundred_callers_make_one_start(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask a stopped project at once, the engine is asked to start it once, and all are served."""
     project = await life.world.project()
+    starts = []
+    start = life.world.engine.start
+
+    async def counted(project_id: ProjectId) -> ContainerInfo:
+        starts.append(project_id)
+        return await start(project_id)
+
+    monkeypatch.setattr(life.world.engine, "start", counted)
     await life.pass_time(31 * MINUTE)
     containers = life.world.services.containers
 
@@ -72,7 +82,8 @@ async def test_a_hundred_callers_make_one_start(life: Life) -> None:
             assert await life.state(project) is ContainerState.RUNNING
 
     before = await life.world.engine.inspect(project.id)
-    await asyncio.gather(*(work(number) for number in range(100)))
+    await asyncio.gather(*(work(number) for number in range(500)))
+    assert starts == [project.id]
     after = await life.world.engine.inspect(project.id)
     assert before is not None
     assert after is not None
