@@ -11,8 +11,11 @@ from pathlib import Path
 from anyon.services import trees
 
 Fingerprint = Mapping[bytes, str]
-# Git refreshes an index when it looks: that is nobody's work.
-_REFRESHED = re.compile(rb"\.git/(worktrees/[^/]+/)?index")
+# Git refreshes an index when it looks, and the worktree made ahead (``git/spares.py``) comes and
+# goes: that is nobody's work.
+_NOBODYS = re.compile(
+    rb"\.git/(worktrees/[^/]+/)?index|(\.git/worktrees|\.worktrees)/anyon-spare(/.*)?", re.DOTALL
+)
 
 
 def fingerprint(root: Path) -> Fingerprint:
@@ -56,8 +59,8 @@ def differing(left: Fingerprint, right: Fingerprint) -> list[bytes]:
 
 
 def work(found: Fingerprint) -> Fingerprint:
-    """Return what of a tree is somebody's work: without what git refreshes by itself."""
-    return {name: words for name, words in found.items() if not _REFRESHED.fullmatch(name)}
+    """Return what of a tree is somebody's work: without what comes and goes by itself."""
+    return {name: words for name, words in found.items() if not _NOBODYS.fullmatch(name)}
 
 
 def modes(root: Path) -> Mapping[str, int]:
