@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from anyon.cli.sessions import Json, exit_code, settings_or_exit
 
 if TYPE_CHECKING:
     from anyon.config import Settings
+    from anyon.wiring.mount_units import MountUnit
     from anyon.wiring.systemd import Plan
 
 app = typer.Typer(help="Install: let this machine run the server.", no_args_is_help=True)
@@ -90,6 +92,7 @@ def systemd(  # noqa: PLR0917 - the options of a command
 
 def _plan(settings: "Settings", *, user: str | None, home: Path | None) -> "Plan":
     from anyon.wiring.engines import choose  # noqa: PLC0415 - it brings the engines
+    from anyon.wiring.mount_units import settings as mount_settings  # noqa: PLC0415 - as above
     from anyon.wiring.systemd import Plan  # noqa: PLC0415 - as above
 
     name = settings.engine
@@ -107,13 +110,34 @@ def _plan(settings: "Settings", *, user: str | None, home: Path | None) -> "Plan
     if settings.store:
         settled["ANYON_STORE"] = settings.store
     at = home.absolute() if home else (SYSTEM_HOME if user else settings.home)
+    mount = _mount_unit(settings, at)
+    if mount is not None:
+        settled |= mount_settings(mount, settings.mount_bucket)
     return Plan(
+        mount=mount,
         program=_program(),
         home=at,
         engine=name,
         user=user,
         uid=_uid(user),
         environment=settled,
+    )
+
+
+def _mount_unit(settings: "Settings", home: Path) -> "MountUnit | None":
+    """Return the unit of the bucket that is set; rclone's mount the server makes itself."""
+    if settings.storage != "gcsfuse":
+        return None
+    from anyon.wiring.mount_units import MountUnit  # noqa: PLC0415 - other commands start without it
+    from anyon.wiring.mounts import PLACE  # noqa: PLC0415 - as above
+
+    return MountUnit(
+        program=Path(shutil.which("gcsfuse") or "/usr/bin/gcsfuse"),
+        unmounter=Path(shutil.which("fusermount3") or "/usr/bin/fusermount3"),
+        bucket=settings.mount_bucket.removeprefix("gs://").partition("/")[0],
+        place=home / PLACE,
+        config=home / "mount" / "gcsfuse.yaml",
+        profile=settings.mount_profile,
     )
 
 
@@ -151,6 +175,10 @@ def _say_what_follows(plan: "Plan") -> None:
         say(
             f"Make the user, then repeat this: useradd --system {groups}--home-dir {plan.home}"
             f" --shell /usr/sbin/nologin {plan.user}"
+        )
+    if plan.mount is not None and plan.user not in {None, "root"}:
+        say(
+            "Let that user's mount be seen by containers: put user_allow_other into /etc/fuse.conf."
         )
     control = "systemctl" if plan.user else "systemctl --user"
     say(

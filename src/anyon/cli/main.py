@@ -15,6 +15,7 @@ from anyon.cli import (
     load_tests,
     migrations,
     monitoring,
+    mounts,
     previews,
     projects,
     recover,
@@ -78,6 +79,7 @@ app.add_typer(images.app, name="image")
 app.add_typer(gcs.app, name="gcs")
 app.add_typer(installs.app, name="install")
 app.add_typer(migrations.app, name="migrate")
+app.add_typer(mounts.app, name="mount")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(storage.app, name="storage")
 app.add_typer(keys.app, name="keys")

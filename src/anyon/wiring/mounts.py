@@ -1,16 +1,34 @@
 """Which mounter: the only place that names the drivers, and what they are to mount."""
 
+import json
 import os
+from pathlib import Path
 
 from anyon.clock import Clock
-from anyon.config import Settings
+from anyon.config import STORAGE_FILE, Settings, load
+from anyon.domain.errors import InvalidInputError
 from anyon.services.mounts import PLACE, Mounts
 from anyon.services.trees import Owner
+from anyon.storage.mounts import gcsfuse
 from anyon.storage.mounts.gcsfuse import Gcsfuse
-from anyon.storage.mounts.mounter import Mounter, MountSpec
+from anyon.storage.mounts.mounter import Mounter, MountInfo, MountSpec
 from anyon.storage.mounts.profiles import PROFILES
 from anyon.storage.mounts.rclone import Rclone
 from anyon.telemetry import Metrics
+
+__all__ = [
+    "PLACE",
+    "MountInfo",
+    "bring_up",
+    "files_owner",
+    "keep",
+    "look",
+    "mounter",
+    "mounts",
+    "prepare",
+    "spec",
+    "take_down",
+]
 
 
 def mounter(settings: Settings) -> Mounter:
@@ -50,12 +68,64 @@ def mounts(settings: Settings, engine: str, *, clock: Clock, metrics: Metrics) -
     place = settings.home / PLACE
     if settings.storage == "checkpoints":
         return Mounts(place=place, clock=clock, metrics=metrics)
-    uid, gid = files_owner(settings, engine) or (os.geteuid(), os.getegid())
     return Mounts(
         place=place,
         clock=clock,
         mounter=mounter(settings),
-        spec=spec(settings, uid=uid, gid=gid),
+        spec=_spec_for(settings, engine),
         is_external=settings.mount_externally,
         metrics=metrics,
     )
+
+
+async def look(settings: Settings) -> MountInfo:
+    """Return what this home's mount is like; never changes anything."""
+    return await mounter(settings).look(spec(settings, uid=0, gid=0))
+
+
+async def bring_up(settings: Settings, *, engine: str) -> MountInfo:
+    """Mount this home's bucket, if it is not; see ``Mounter.mount``."""
+    return await mounter(settings).mount(_spec_for(settings, engine))
+
+
+async def take_down(settings: Settings, *, is_forced: bool) -> None:
+    """Unmount it; see ``Mounter.unmount``."""
+    await mounter(settings).unmount(spec(settings, uid=0, gid=0), is_forced=is_forced)
+
+
+def prepare(settings: Settings, *, engine: str) -> Path:
+    """Write gcsfuse's configuration file and make the mountpoint, for a mount that is systemd's.
+
+    InvalidInputError ``mounter_without_file`` for another mounter.
+    """
+    if settings.storage != "gcsfuse":
+        raise InvalidInputError(
+            f"storage {settings.storage} has no configuration file", code="mounter_without_file"
+        )
+    wanted = _spec_for(settings, engine)
+    wanted.place.mkdir(parents=True, exist_ok=True, mode=0o755)
+    return gcsfuse.write(wanted)
+
+
+def keep(settings: Settings, *, storage: str, bucket: str, profile: str) -> Settings:
+    """Write the home's own ``storage.toml`` and return the settings as they are with it.
+
+    ``checkpoints`` removes the file. SettingsError for what cannot be; then nothing is changed.
+    """
+    path = settings.home / STORAGE_FILE
+    wanted = {"storage": storage, "mount_bucket": bucket, "mount_profile": profile}
+    given = {f"ANYON_{key.upper()}": value for key, value in wanted.items()}
+    found = load({**os.environ, **given})
+    if storage == "checkpoints":
+        path.unlink(missing_ok=True)
+        return found
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_suffix(".new")
+    fresh.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in wanted.items()))
+    fresh.replace(path)
+    return found
+
+
+def _spec_for(settings: Settings, engine: str) -> MountSpec:
+    uid, gid = files_owner(settings, engine) or (os.geteuid(), os.getegid())
+    return spec(settings, uid=uid, gid=gid)

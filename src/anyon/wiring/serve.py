@@ -10,6 +10,7 @@ from anyon.config import Settings
 from anyon.domain.errors import UnavailableError
 from anyon.lifecycle import loops
 from anyon.telemetry import KEPT_LOG, configure_logging
+from anyon.wiring import notifications
 from anyon.wiring.assembly import Anyon, assembled
 from anyon.wiring.pidfile import only_server
 
@@ -38,7 +39,10 @@ async def serve(settings: Settings) -> None:
 async def _serve(anyon: Anyon) -> None:
     settings = anyon.settings
     server = Server(anyon.app, host=settings.host, port=settings.port)
-    background = asyncio.create_task(loops.run(anyon.loops, anyon.clock), name="loops")
+    dog = notifications.watchdog()
+    found = [*anyon.loops, *([dog] if dog else [])]
+    background = asyncio.create_task(loops.run(found, anyon.clock), name="loops")
+    notifications.notify("READY=1")
     log.info(
         "server.starting", address=f"{settings.host}:{settings.port}", engine=anyon.engine.name
     )
@@ -51,6 +55,7 @@ async def _serve(anyon: Anyon) -> None:
             hint="another program may use it: set ANYON_PORT, or 0 for a free one",
         ) from None
     finally:
+        notifications.notify("STOPPING=1")
         background.cancel()
         await asyncio.gather(background, return_exceptions=True)
     log.info("server.stopped")

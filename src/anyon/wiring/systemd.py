@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyon.domain.errors import ConflictError, InvalidInputError
+from anyon.wiring.mount_units import MountUnit
 
 SERVER = "anyon-server.service"
 CHECK = "anyon-check.service"
 TIMER = "anyon-check.timer"
+MOUNT = "gcsfuse-anyon.service"
 SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 _MARK = "# Made by `anyon install systemd`; change it with `systemctl edit`. sha256="
 _HIDDEN_BY_PROTECT_HOME = (Path("/home"), Path("/root"), Path("/run/user"))
@@ -71,6 +73,7 @@ class Plan:
     ``user`` None is for a user's own service manager (``--user``), which confines nothing. Only
     the docker engine's server is hardened: its work lies under the Docker daemon, not in this unit.
     As root it is not: it then gives files to the users of containers, for which it needs powers.
+    ``mount`` is a bucket that systemd is to mount for it.
     """
 
     program: Path
@@ -79,6 +82,7 @@ class Plan:
     user: str | None = None
     uid: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    mount: MountUnit | None = None
 
     @property
     def is_hardened(self) -> bool:
@@ -90,6 +94,8 @@ def render(plan: Plan) -> Mapping[str, str]:
     """Return the units' texts by their names."""
     _check(plan)
     units = {SERVER: _server(plan), CHECK: _check_service(plan), TIMER: _timer()}
+    if plan.mount is not None:
+        units[MOUNT] = _mount(plan, plan.mount)
     return {name: f"{_MARK}{_digest(text)}\n{text}" for name, text in units.items()}
 
 
@@ -104,13 +110,16 @@ def _check(plan: Plan) -> None:
 def _server(plan: Plan) -> str:
     is_docker = plan.engine == "docker"
     wants = ["network-online.target", *(["docker.service"] if is_docker and plan.user else [])]
-    names = " ".join(wants) if plan.user else ""
+    wants = [*(wants if plan.user else []), *([MOUNT] if plan.mount else [])]
+    names = " ".join(wants)
     order = f"Wants={names}\nAfter={names}\n" if names else ""
     return (
         "[Unit]\nDescription=Anyon: one development environment per project\n"
-        f"{order}StartLimitIntervalSec=0\n\n[Service]\nType=exec\n{_who(plan)}{_environment(plan)}"
+        f"{order}StartLimitIntervalSec=0\n\n[Service]\nType=notify\nNotifyAccess=main\n{_who(plan)}{_environment(plan)}"
         f"ExecStart={_quoted(str(plan.program), is_command=True)} serve\n"
         # 2: the settings are wrong, and will be wrong again in a second.
+        # A server that takes up many projects is not late; one that does not turn any more is.
+        "TimeoutStartSec=infinity\nWatchdogSec=60\n"
         "Restart=always\nRestartSec=1\nRestartPreventExitStatus=2\nTimeoutStopSec=20\n"
         # Sandboxes go on when the server stops; Docker's containers lie under its own daemon.
         f"KillMode={'mixed' if is_docker else 'process'}\n{_confined(plan)}"
@@ -171,6 +180,25 @@ def _check_service(plan: Plan) -> str:
     )
 
 
+def _mount(plan: Plan, mount: MountUnit) -> str:
+    """Return the plan's unit: after the network, again after a failure, unmounted at the stop."""
+    program = _quoted(str(plan.program), is_command=True)
+    place, unmount = _quoted(str(mount.place)), _quoted(str(mount.unmounter), is_command=True)
+    network = "Wants=network-online.target\nAfter=network-online.target\n" if plan.user else ""
+    return (
+        f"[Unit]\nDescription=Anyon: the bucket of its projects, mounted\n{network}"
+        # The plan's 10 s between two tries; never too many tries.
+        f"StartLimitIntervalSec=0\n\n[Service]\nType=exec\n{_who(plan)}{_environment(plan)}"
+        f"ExecStartPre=-{unmount} -uz {place}\nExecStartPre={program} mount prepare\n"
+        f"ExecStart={_quoted(str(mount.program), is_command=True)} --foreground"
+        f" --config-file {_quoted(str(mount.config))} {_quoted(mount.bucket)} {place}\n"
+        f"ExecStartPost={program} mount wait\nExecStop={unmount} -u {place}\n"
+        # What was closed is in the bucket; what is open is written now.
+        "TimeoutStopSec=5min\nRestart=on-failure\nRestartSec=10\n"
+        f"\n[Install]\nWantedBy={'multi-user.target' if plan.user else 'default.target'}\n"
+    )
+
+
 def _timer() -> str:
     return (
         "[Unit]\nDescription=Anyon: examine this machine every hour\n\n"
@@ -222,7 +250,7 @@ def install(directory: Path, units: Mapping[str, str], *, force: bool = False) -
 def uninstall(directory: Path, *, force: bool = False) -> Sequence[str]:
     """Remove the units that ``install`` wrote, and return their names; data and drop-ins stay."""
     try:
-        found = {name: _read(directory / name) for name in (SERVER, CHECK, TIMER)}
+        found = {name: _read(directory / name) for name in (SERVER, CHECK, TIMER, MOUNT)}
         there = [name for name, text in found.items() if text is not None]
         _refuse_foreign(directory, [n for n in there if _is_foreign(found[n])], force=force)
         for name in there:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from anyon.domain.errors import ConflictError, InvalidInputError
-from anyon.wiring.systemd import CHECK, SERVER, TIMER, Plan, install, render, uninstall
+from anyon.wiring import notifications
+from anyon.wiring.mount_units import MountUnit
+from anyon.wiring.systemd import CHECK, MOUNT, SERVER, TIMER, Plan, install, render, uninstall
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "services" / "systemd.sh"
 MAIN = [sys.executable, "-c", "from anyon.cli.main import main; main()"]
@@ -30,9 +33,26 @@ def analyze() -> str:
     return found
 
 
-def plan(engine: str = "docker", user: str | None = "daemon", home: str = "/var/lib/anyon") -> Plan:
+def plan(
+    engine: str = "docker",
+    user: str | None = "daemon",
+    home: str = "/var/lib/anyon",
+    *,
+    mounts: bool = False,
+) -> Plan:
     """What a test installs; /bin/true is a program that is there."""
-    return Plan(program=Path("/bin/true"), home=Path(home), engine=engine, user=user, uid=1)
+    true, at = Path("/bin/true"), Path(home)
+    mount = MountUnit(
+        program=true,
+        unmounter=true,
+        bucket="anyon-projects",
+        place=at / "projects-gcs",
+        config=at / "mount" / "gcsfuse.yaml",
+        profile="plan",
+    )
+    return Plan(
+        program=true, home=at, engine=engine, user=user, uid=1, mount=mount if mounts else None
+    )
 
 
 def verified(
@@ -40,10 +60,11 @@ def verified(
 ) -> "subprocess.CompletedProcess[str]":
     """Ask systemd what it thinks of the units in a directory."""
     command = [analyze, "verify", "--man=no", *(["--user"] if user else [])]
+    names = [name for name in (SERVER, CHECK, TIMER, MOUNT) if (directory / name).exists()]
     runtime = directory / "runtime"
     runtime.mkdir(exist_ok=True, mode=0o700)
     return subprocess.run(
-        [*command, *(str(directory / name) for name in (SERVER, CHECK, TIMER))],
+        [*command, *(str(directory / name) for name in names)],
         capture_output=True,
         text=True,
         check=False,
@@ -189,3 +210,45 @@ def test_the_server_needs_no_writable_code() -> None:
     if done.returncode == 77:
         pytest.skip("this kernel has no PR_SET_MDWE")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("user", ["daemon", "root", None])
+def test_the_mounts_unit_is_the_plans_corrected(
+    analyze: str, tmp_path: Path, user: str | None
+) -> None:
+    """After the network, again 10 s after a failure, unmounted at the stop; before the server; systemd takes it."""
+    units = render(plan(user=user, mounts=True))
+    install(tmp_path, units)
+    checked = verified(analyze, tmp_path, user=user is None)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+    text = units[MOUNT]
+    for line in ("Restart=on-failure", "RestartSec=10", "mount prepare", "mount wait"):
+        assert line in text
+    assert 'ExecStop="/bin/true" -u "/var/lib/anyon/projects-gcs"' in text
+    assert "--enable-storage-client-library" not in text
+    assert (
+        f"After={'network-online.target docker.service ' if user else ''}{MOUNT}" in units[SERVER]
+    )
+    assert ("User=daemon" in text) is (user == "daemon")
+    assert list(uninstall(tmp_path)) == [SERVER, CHECK, TIMER, MOUNT]
+    assert MOUNT not in render(plan(user=user))
+
+
+async def test_systemd_hears_that_the_server_turns(tmp_path: Path) -> None:
+    """Words reach the manager's socket; the loop is as quick as need be; without a manager nothing happens."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(30)
+        env = {"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "60000000"}
+        assert notifications.notify("READY=1", env)
+        assert manager.recv(100) == b"READY=1"
+        loop = notifications.watchdog(env)
+        assert loop is not None
+        assert loop.interval.total_seconds() == 20
+        await loop.tick()
+        assert manager.recv(100) == b"WATCHDOG=1"
+    assert not notifications.notify("READY=1", {})
+    assert not notifications.notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
+    assert notifications.watchdog({}) is None
+    assert notifications.watchdog({"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}) is None
