@@ -45,6 +45,7 @@ class State:
 def choose(store: ObjectStore, server: str | None) -> ServerState | None:
     """Return the server whose state is to be brought back, None where the store has none; blocks.
 
+    One whose state was taken up by a server that has state of its own is no candidate any more.
     ConflictError ``several_servers`` where it has more than one and *server* names none;
     NotFoundError ``server_unknown``.
     """
@@ -54,6 +55,8 @@ def choose(store: ObjectStore, server: str | None) -> ServerState | None:
             if state.server == server:
                 return state
         raise NotFoundError(f"the store has no state of a server {server}", code="server_unknown")
+    ids = {state.server for state in found}
+    found = [state for state in found if state.successor not in ids]
     if len(found) > 1:
         each = ", ".join(f"{s.server} (until {s.newest_at:%Y-%m-%d %H:%M:%S})" for s in found)
         raise ConflictError(

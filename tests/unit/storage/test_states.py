@@ -273,6 +273,14 @@ def test_several_servers(database: Database, tmp_path: Path) -> None:
         choose(store, "three")
     assert caught.value.code == "server_unknown"
     assert choose(MemoryStore(), None) is None
+    servers.succeed(store, "one", "two")
+    found = choose(store, None)
+    assert found is not None
+    assert found.server == "two", "the lost one's state was taken up by it"
+    servers.succeed(store, "two", "three")
+    found = choose(store, None)
+    assert found is not None
+    assert found.server == "two", "the third has no state of its own yet"
 
 
 def test_a_replica_of_nonsense(tmp_path: Path) -> None:
