@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -14,7 +15,8 @@ import pytest
 from anyon.engines import docker_sockets
 from anyon.testing.servers import ANYON, ServerProcess, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+KILLS = int(os.environ.get("ANYON_LAYER_KILLS", "2"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * KILLS)]
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".cache" / "real-packages"
@@ -180,6 +182,31 @@ def test_packages_survive_a_container(tmp_path: Path) -> None:
         finally:
             for remove in (["rm", image], ["rmi", "-f", image]):
                 subprocess.run(["docker", *remove], check=False, capture_output=True, timeout=120)
+
+
+def test_a_server_killed_while_it_fills_a_container(tmp_path: Path) -> None:
+    """Killed at any moment of it, the server's next life runs programs over the whole layer or none."""
+    if docker_sockets.find() is None:
+        missing("no Docker engine answers: run scripts/services/docker.sh start")
+    many = "mkdir /usr/local/many; cd /usr/local/many; seq 4000 | xargs touch"
+    count = "ls /usr/local/many | wc -l; test ! -e /usr/share/doc/bash && echo gone"
+    with serving(tmp_path / "home", "docker", **SETTINGS) as server:
+        anyon(server.address, "project", "create", "p", "--agent", "shell")
+        run(server, many + "; rm -r /usr/share/doc/bash")
+        anyon(server.address, "checkpoint", "save", "p")
+        for _ in range(KILLS):
+            lose_container(server)
+            waking = subprocess.Popen(
+                [ANYON, "exec", "p", "--", "true"],
+                env=os.environ | {"ANYON_SERVER": server.address},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(random.uniform(0.3, 3))
+            server.kill()
+            waking.wait(60)
+            server.start()
+            assert run(server, count) == "4000\ngone\n"
 
 
 def test_going_back_takes_installed_software_along(tmp_path: Path, engine: str) -> None:
