@@ -123,29 +123,11 @@ class Archives:
             return await self._save(found, reason)
 
     async def _save(self, project: Project, reason: str) -> Checkpoint:
-        trees = self._homes.trees(project)
-        trees = {name: trees[name] for name in self._trees - {SYSTEM}}
-        bases = {}
-        if self._installations is not None:
-            installed = await self._installations.tree(project)
-            if installed is not None:
-                trees[SYSTEM], bases[SYSTEM] = installed
         now, began = self._clock.now(), self._clock.monotonic()
         epoch = await self.claimed(project)
-        # Before the files: what is recorded while they are read has its files in the next one.
-        records = await self._db.read(copies.of_project, project.id)
-        save = partial(
-            self._checkpoints.save,
-            place(project),
-            trees,
-            bases=bases,
-            reason=reason,
-            epoch=epoch,
-            records=records,
-        )
         try:
             async with self._progresses.telling(project.id, reason) as progress:
-                saved = await self._written(project, partial(save, progress=progress))
+                saved = await self._written(project, reason, epoch, progress)
         except AnyonError as error:
             self._metrics.checkpoints.save_failed(reason)
             if error.code == OwnershipLostError.default_code:
@@ -167,7 +149,28 @@ class Archives:
             )
         return saved.checkpoint
 
-    async def _written(self, project: Project, save: Callable[..., Awaitable[Saved]]) -> Saved:
+    async def _written(
+        self, project: Project, reason: str, epoch: int, progress: Callable[[Progress], None]
+    ) -> Saved:
+        # Before the files: what is recorded while they are read has its files in the next one.
+        records = await self._db.read(copies.of_project, project.id)
+        trees = self._homes.trees(project)
+        trees = {name: trees[name] for name in self._trees - {SYSTEM}}
+        bases = {}
+        if self._installations is not None:
+            installed = await self._installations.tree(project)
+            if installed is not None:
+                trees[SYSTEM], bases[SYSTEM] = installed
+        save = partial(
+            self._checkpoints.save,
+            place(project),
+            trees,
+            bases=bases,
+            reason=reason,
+            epoch=epoch,
+            records=records,
+            progress=progress,
+        )
         freeze = None if self._pause is None else partial(self._pause, project.id)
         try:
             return await save(freeze=freeze)
@@ -314,6 +317,8 @@ class Archives:
         installations = self._installations
         if installations is None or not installations.must_settle(project, is_there=is_there):
             return
+        # What the store has may be another server's by now: that is no part of this one's state.
+        await self.claimed(project)
         async with self.files(project):
             await installations.settle(project, ensure)
 

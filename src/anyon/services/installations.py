@@ -20,7 +20,7 @@ from anyon.engines.engine import Engine
 from anyon.engines.layers import KeepsLayers, Layer
 from anyon.services.homes import Homes
 from anyon.storage.checkpoints import Checkpoints
-from anyon.storage.folders import remove_tree
+from anyon.storage.folders import OPEN_FOLDER, remove_tree
 from anyon.storage.records import Root
 from anyon.storage.replays import Replayed, replay
 
@@ -30,12 +30,13 @@ SYSTEM = "system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """What is known of a project's layer: in which container it is, or that it waits for one."""
+class Waiting:
+    """A layer that lies ready in the project's state for a container that is still to be made.
 
-    container: str = ""
-    checkpoint: str = ""
-    """Whose ``system`` lies ready in the project's state; with it there is no container yet."""
+    *checkpoint* is whose it is, *base* what it lay over.
+    """
+
+    checkpoint: str
     base: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -80,15 +81,13 @@ class Installations:
         place = self._homes.system(project.id)
         if self._layers is None:
             return (place, self._base) if place.is_dir() or await self._fetched(project) else None
-        note = self._note(project)
-        if not note.checkpoint:
+        if self._waiting(project) is None:
             layer = await self._layers.layer(project.id)
             if layer is not None:
                 return layer.path, layer.base
-            if not await self._fetched(project):
-                return None
-            note = self._note(project)
-        return place, note.base
+            await self._fetched(project)
+        waiting = self._waiting(project)
+        return (place, waiting.base) if waiting is not None else None
 
     def accepts(self, root: Root) -> bool:
         """Say whether a saved tree is a layer of this engine: others have another form."""
@@ -101,9 +100,9 @@ class Installations:
             if root is not None:
                 await self._compare(project, root.base)
         elif root is not None:
-            self._keep(project, Note(checkpoint=checkpoint_id, base=root.base))
-        elif self._note(project).checkpoint:
-            self._path(project).unlink()
+            self._wait(project, Waiting(checkpoint=checkpoint_id, base=root.base))
+        else:
+            self._wait(project, None)
 
     async def _compare(self, project: Project, before: Mapping[str, str]) -> None:
         """Tell that a layer lies over another system of a host now; over which is known since format 2."""
@@ -121,7 +120,7 @@ class Installations:
             return False
         if self._layers is None:
             return not self._homes.system(project.id).is_dir()
-        return not is_there or bool(self._note(project).checkpoint)
+        return not is_there or self._waiting(project) is not None
 
     async def settle(self, project: Project, ensure: Callable[[], Awaitable[object]]) -> None:
         """See to it that the project's container, made by *ensure* if need be, has what it should.
@@ -133,12 +132,11 @@ class Installations:
             if not self._homes.system(project.id).is_dir():
                 await self._fetched(project)
             return
-        note = self._note(project)
-        if not note.checkpoint:
-            layer = await self._layers.layer(project.id)
-            if layer is not None or not await self._fetched(project):
-                return
-            note = self._note(project)
+        if self._waiting(project) is None and await self._layers.layer(project.id) is None:
+            await self._fetched(project)
+        waiting = self._waiting(project)
+        if waiting is None:
+            return
         await self._engine.remove(project.id)
         await ensure()
         layer = await self._layers.layer(project.id)
@@ -155,9 +153,10 @@ class Installations:
                 code="layer_failed",
                 hint="Look at the disk of the engine's files; the next work tries again.",
             ) from error
-        self._keep(project, Note(container=layer.container, base=layer.base))
+        # Before the start: with the note, the container would be made anew whatever is in it.
+        self._wait(project, None)
         await asyncio.to_thread(self._empty, place)
-        await self._tell(project, note, layer, done)
+        await self._tell(project, waiting, layer, done)
 
     async def _fetched(self, project: Project) -> bool:
         """Bring ``system`` of the last checkpoint into the project's state; False if it has none."""
@@ -178,13 +177,13 @@ class Installations:
         log.info("project.system_fetched", project=project.id, checkpoint=latest.id)
         return True
 
-    async def _tell(self, project: Project, note: Note, layer: Layer, done: Replayed) -> None:
-        before, now = note.base.get("image_id"), layer.base.get("image_id")
+    async def _tell(self, project: Project, waiting: Waiting, layer: Layer, done: Replayed) -> None:
+        before, now = waiting.base.get("image_id"), layer.base.get("image_id")
         detail = f"{done.files} files, {done.deletions} deletions of the image's"
         is_same = before == now
         if not is_same:
             detail += (
-                f"; saved over {note.base.get('image')} ({before}), now over "
+                f"; saved over {waiting.base.get('image')} ({before}), now over "
                 f"{layer.base.get('image')} ({now}): what the project changed hides the new image's"
             )
         if done.notes:
@@ -205,21 +204,30 @@ class Installations:
     def _path(self, project: Project) -> Path:
         return self._homes.state(project.id) / "layer.json"
 
-    def _note(self, project: Project) -> Note:
+    def _waiting(self, project: Project) -> Waiting | None:
         try:
-            return Note(**json.loads(self._path(project).read_bytes()))
+            return Waiting(**json.loads(self._path(project).read_bytes()))
         except FileNotFoundError:
-            return Note()
+            return None
 
-    def _keep(self, project: Project, note: Note) -> None:
+    def _wait(self, project: Project, waiting: Waiting | None) -> None:
+        """Note durably that a layer waits for a container, or that none does any more."""
         path = self._path(project)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = path.with_suffix(".new")
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(asdict(note), file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        if waiting is None:
+            path.unlink(missing_ok=True)
+        else:
+            beside = path.with_suffix(".new")
+            with beside.open("w", encoding="utf-8") as file:
+                json.dump(asdict(waiting), file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        directory = os.open(path.parent, OPEN_FOLDER)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     @staticmethod
     def _empty(place: Path) -> None:
