@@ -22,7 +22,7 @@ from anyon.domain.states import Phase
 from anyon.engines.pauses import PauseFailedError
 from anyon.failpoints import reached
 from anyon.services.homes import Homes
-from anyon.services.installations import SYSTEM, Installations
+from anyon.services.installations import SYSTEM, Installations, note_left_out
 from anyon.services.progresses import Progresses
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
@@ -271,7 +271,7 @@ class Archives:
         installed = chosen.roots.get(SYSTEM)
         if installed is not None and not self._accepts(installed):
             installed = None
-            await self._db.write(_note_left, project.id, self._clock.now(), chosen)
+            await self._db.write(note_left_out, project.id, self._clock.now(), chosen)
         try:
             names = [n for n in chosen.roots if n != SYSTEM or installed is not None]
             targets = {name: staging / name for name in names}
@@ -380,20 +380,6 @@ def owned_elsewhere() -> ConflictError:
 def is_lost(project: Project) -> bool:
     """Say whether another server has taken the project over: then nothing is done with it here."""
     return project.phase is Phase.ERROR and project.state_reason == OWNED_ELSEWHERE
-
-
-def _note_left(
-    connection: Connection, project_id: ProjectId, now: datetime, chosen: Checkpoint
-) -> None:
-    """Record that what was installed stays in the checkpoint; the setup script may run again."""
-    base = chosen.roots[SYSTEM].base
-    detail = (
-        f"it was installed by the engine {base.get('engine', '(unknown)')}: {chosen.id} keeps it"
-    )
-    project_rows.must_be_set_up(connection, project_id)
-    event_rows.add(
-        connection, project_id, "system.left_out", now, reason="other_engine", detail=detail
-    )
 
 
 def _note_loss(connection: Connection, project_id: ProjectId, now: datetime, detail: str) -> None:

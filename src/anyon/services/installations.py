@@ -5,23 +5,26 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import structlog
+from sqlalchemy import Connection
 
 from anyon.clock import Clock
 from anyon.db import events as event_rows
+from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Project
 from anyon.domain.errors import EngineFailedError
-from anyon.domain.ids import new_id
+from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
 from anyon.engines.layers import KeepsLayers, Layer
 from anyon.services.homes import Homes
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import OPEN_FOLDER, remove_tree
-from anyon.storage.records import Root
+from anyon.storage.records import Checkpoint, Root
 from anyon.storage.replays import Replayed, replay
 
 log = structlog.get_logger(__name__)
@@ -233,3 +236,17 @@ class Installations:
     def _empty(place: Path) -> None:
         remove_tree(bytes(place))
         place.mkdir(mode=0o755)
+
+
+def note_left_out(
+    connection: Connection, project_id: ProjectId, now: datetime, chosen: Checkpoint
+) -> None:
+    """Record that what was installed stays in the checkpoint; the setup script may run again."""
+    base = chosen.roots[SYSTEM].base
+    detail = (
+        f"it was installed by the engine {base.get('engine', '(unknown)')}: {chosen.id} keeps it"
+    )
+    project_rows.must_be_set_up(connection, project_id)
+    event_rows.add(
+        connection, project_id, "system.left_out", now, reason="other_engine", detail=detail
+    )
