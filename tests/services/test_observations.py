@@ -19,7 +19,7 @@ from anyon.services.disks import Disks
 from anyon.services.observations import Observations, unsaved_for
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
-from anyon.telemetry import Metrics
+from anyon.telemetry import CLASSES, Metrics
 from anyon.testing.clocks import FakeClock
 from anyon.testing.worlds import World, living
 
@@ -172,7 +172,14 @@ async def test_the_age_of_unsaved_work_grows_until_a_save(scraped: Scraped) -> N
     assert await scraped.value('anyon_checkpoint_duration_seconds_count{reason="asked"}') == 1
     assert (await scraped.value('anyon_checkpoint_new_bytes_total{reason="asked"}') or 0) > 0
     async with world.services.leases.hold(project.id, holder="x", reason="terminal"):
-        assert (await scraped.value("anyon_checkpoint_age_seconds") or 0) > 0
+        age = await scraped.value("anyon_checkpoint_age_seconds")
+        assert (age or 0) > 0
+        classes = [
+            await scraped.value(f'anyon_checkpoint_class_age_seconds{{class="{name}"}}')
+            for name in CLASSES
+        ]
+        assert (classes[0] or 0) >= (age or 0)
+        assert classes[1:] == [0, 0]
 
 
 def project_in(phase: Phase, **more: Any) -> Project:

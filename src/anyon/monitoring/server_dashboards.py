@@ -14,6 +14,12 @@ STORAGE = Dashboard(
             unit="s",
         ),
         Panel(
+            title="Oldest work not saved by class",
+            queries=(Query("anyon_checkpoint_class_age_seconds", "{{class}}"),),
+            about="Active: held by somebody. Idle: awake, held by nobody. Stopped: not saved before it stopped.",
+            unit="s",
+        ),
+        Panel(
             title="Save P95", queries=p95("anyon_checkpoint_duration_seconds", "reason"), unit="s"
         ),
         Panel(
@@ -54,6 +60,27 @@ STORAGE = Dashboard(
                     "{{reason}}",
                 ),
             ),
+        ),
+        Panel(
+            title="Failed restores",
+            queries=(
+                Query("sum by (reason) (increase(anyon_restore_failures_total[1h]))", "{{reason}}"),
+            ),
+        ),
+        Panel(
+            title="Upkeep",
+            queries=(
+                Query("sum by (what) (increase(anyon_collection_removed_total[1h]))", "{{what}}"),
+                Query("increase(anyon_collection_failures_total[1h])", "failed"),
+            ),
+            about="Objects that collections removed from the store in an hour.",
+        ),
+        Panel(
+            title="Restore drills",
+            queries=(
+                Query("sum by (outcome) (increase(anyon_restore_drills_total[1d]))", "{{outcome}}"),
+            ),
+            about="Restores made to prove that they are right, in a day.",
         ),
         Panel(
             title="Store call P95",

@@ -25,7 +25,7 @@ from anyon.services.disks import Disks
 from anyon.services.holds import is_hold
 from anyon.services.leases import Leases
 from anyon.services.places import Places
-from anyon.telemetry import Metrics, Scene, Usage
+from anyon.telemetry import CLASSES, Metrics, Scene, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class Observations:
                     if one.project_id in own and one.status is ProcessStatus.RUNNING
                 ),
             ),
-            checkpoint_age=self._age(projects, held, now),
+            checkpoint_ages=self._ages(projects, held, now),
             queue_length=self._places.waiting,
             database_bytes=await self._db.size_bytes(),
             disk_free_bytes=disk.free,
@@ -152,23 +152,26 @@ class Observations:
             log.warning("containers.not_measured", count=len(containers) - len(found))
         return found
 
-    def _age(
+    def _ages(
         self, projects: Sequence[Project], held: set[ProjectId], now: datetime
-    ) -> timedelta | None:
+    ) -> Mapping[str, timedelta] | None:
+        """Return the age of the oldest unsaved work, by class of project; None where none is saved."""
         if self._archives is None:
             return None
         saved_at = self._archives.saved_at
-        ages = (
-            unsaved_for(
+        ages = dict.fromkeys(CLASSES, timedelta(0))
+        for project in projects:
+            is_held = project.id in held
+            age = unsaved_for(
                 project,
                 saved_at=saved_at.get(project.id),
-                is_held=project.id in held,
+                is_held=is_held,
                 began=self._began,
                 now=now,
             )
-            for project in projects
-        )
-        return max(ages, default=timedelta(0))
+            kind = class_of(project, is_held=is_held)
+            ages[kind] = max(ages[kind], age)
+        return ages
 
 
 def _records(connection: Connection, server_id: str) -> tuple[Sequence[Project], Sequence[Process]]:
@@ -204,6 +207,13 @@ def idle_times(
         and info.project in by_id
         and info.project not in held
     ]
+
+
+def class_of(project: Project, *, is_held: bool) -> str:
+    """Return the word for how a project stands towards saving (of ``CLASSES``)."""
+    if is_held:
+        return "active"
+    return "idle" if project.phase in {Phase.RUNNING, Phase.FROZEN} else "stopped"
 
 
 def unsaved_for(

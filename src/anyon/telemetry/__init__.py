@@ -2,9 +2,10 @@
 
 from anyon.telemetry.logs import KEPT_LOG, configure_logging
 from anyon.telemetry.metrics import TIERS, Metrics, idle_bucket
-from anyon.telemetry.scenes import Scene, Usage
+from anyon.telemetry.scenes import CLASSES, Scene, Usage
 
 __all__ = [
+    "CLASSES",
     "KEPT_LOG",
     "TIERS",
     "Metrics",

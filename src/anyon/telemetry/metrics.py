@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from anyon.telemetry.checkpoints import CheckpointMetrics
 from anyon.telemetry.parts import DatabaseMetrics, MountMetrics, StoreMetrics
-from anyon.telemetry.scenes import Scene, Usages
+from anyon.telemetry.scenes import CLASSES, Scene, Usages
 from anyon.telemetry.traces import exemplar
 
 _EXEC_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -99,6 +99,11 @@ class Metrics:
             "anyon_checkpoint_age_seconds",
             "Age of the oldest work that no checkpoint holds yet; NaN where none are kept",
         )
+        self._ages = self._gauge(
+            "anyon_checkpoint_class_age_seconds",
+            "Age of the oldest work that no checkpoint holds yet, by class of project",
+            "class",
+        )
         self._free = self._gauge("anyon_home_free_bytes", "Free space of the home's file system")
         self._size = self._gauge("anyon_home_size_bytes", "Size of the home's file system")
 
@@ -177,8 +182,11 @@ class Metrics:
                 gauge.labels(name).set(count)
         self._queue.set(scene.queue_length)
         self.database.has_size(scene.database_bytes)
-        age = scene.checkpoint_age
-        self._age.set(math.nan if age is None else age.total_seconds())
+        ages = scene.checkpoint_ages
+        self._age.set(math.nan if ages is None else max(map(_seconds, ages.values()), default=0))
+        for name in CLASSES:
+            age = math.nan if ages is None else _seconds(ages.get(name, timedelta(0)))
+            self._ages.labels(name).set(age)
         self._free.set(scene.disk_free_bytes)
         self._size.set(scene.disk_size_bytes)
         told = self.per_project
@@ -263,6 +271,10 @@ class Metrics:
     def text(self) -> str:
         """Return all series in Prometheus's plain form."""
         return generate_latest(self.registry).decode()
+
+
+def _seconds(length: timedelta) -> float:
+    return length.total_seconds()
 
 
 def idle_bucket(idle: timedelta) -> str:

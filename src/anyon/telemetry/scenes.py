@@ -7,6 +7,9 @@ from datetime import timedelta
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+CLASSES = ("active", "idle", "stopped")
+"""Classes of projects towards saving: held by somebody, awake and held by nobody, not awake."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -60,7 +63,7 @@ class Scene:
 
     ``containers`` counts them by status, None where the engine does not answer. ``phases``,
     ``leases`` and ``processes`` count projects by phase, holders and running processes by reason.
-    ``checkpoint_age`` is the age of the oldest work that no checkpoint holds, None where none are
+    ``checkpoint_ages`` are the ages of the oldest work that no checkpoint holds, by ``CLASSES``; None where none are
     kept. ``queue_length`` counts wakes that wait for a place. ``owners`` maps all projects
     that exist to their users, ``usage`` is what their containers use, ``disk`` what their files do.
     """
@@ -70,7 +73,7 @@ class Scene:
     phases: Mapping[str, int] = field(default_factory=dict)
     leases: Mapping[str, int] = field(default_factory=dict)
     processes: Mapping[str, int] = field(default_factory=dict)
-    checkpoint_age: timedelta | None = None
+    checkpoint_ages: Mapping[str, timedelta] | None = None
     queue_length: int = 0
     database_bytes: int = 0
     disk_free_bytes: int = 0

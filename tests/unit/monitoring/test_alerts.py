@@ -67,6 +67,25 @@ CASES = [
         },
     ),
     Case(
+        "AnyonRestoresFailing",
+        {f'anyon_restore_failures_total{{reason="wake",{JOB}}}': "0x55 1x5"},
+        {f'anyon_restore_failures_total{{reason="wake",{JOB}}}': "3x60"},
+    ),
+    Case(
+        "AnyonUpkeepFailing",
+        {f"anyon_collection_failures_total{{{JOB}}}": "0x30 3x30"},
+        {f"anyon_collection_failures_total{{{JOB}}}": "0x30 1x30"},
+    ),
+    Case(
+        "AnyonMountDown",
+        {f"anyon_mount_up{{{JOB}}}": "0x60"},
+        # no number where no bucket is mounted; and a short absence is mended by itself
+        {
+            f"anyon_mount_up{{{JOB}}}": "NaN " * 60 + "NaN",
+            'anyon_mount_up{instance="b"}': "1x58 0 1",
+        },
+    ),
+    Case(
         "AnyonProjectsUnsaved",
         {f'anyon_projects{{phase="stopped_unsaved",{JOB}}}': "2x60"},
         {

@@ -91,7 +91,7 @@ def test_first_events_are_seen() -> None:
 def test_without_checkpoints_there_is_no_age() -> None:
     """Where none are kept, the age is no number, which no alert takes for good or bad."""
     metrics = Metrics()
-    metrics.show(Scene(containers={}, checkpoint_age=None))
+    metrics.show(Scene(containers={}, checkpoint_ages=None))
     assert "anyon_checkpoint_age_seconds NaN" in metrics.text()
 
 
