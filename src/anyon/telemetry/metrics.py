@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -15,6 +16,7 @@ from anyon.telemetry.parts import DatabaseMetrics, MountMetrics, StoreMetrics
 from anyon.telemetry.scenes import CLASSES, Scene, Usages
 from anyon.telemetry.traces import exemplar
 
+_OPENMETRICS = "1.0.0"
 _EXEC_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
 _QUICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LONG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
@@ -265,12 +267,25 @@ class Metrics:
 
         OpenMetrics, if it is asked for, carries exemplars: from a bucket to a trace or a request.
         """
-        encode, kind = choose_encoder(accept)
-        return encode(self.registry), kind
+        if accepts_openmetrics(accept):
+            told: bytes = openmetrics.generate_latest(self.registry, version=_OPENMETRICS)  # type: ignore[no-untyped-call] # the library has no types there
+            return told, f"application/openmetrics-text; version={_OPENMETRICS}; charset=utf-8"
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def text(self) -> str:
         """Return all series in Prometheus's plain form."""
         return generate_latest(self.registry).decode()
+
+
+def accepts_openmetrics(accept: str) -> bool:
+    """Say whether an Accept header takes the OpenMetrics that we speak; one that is no header does not."""
+    for part in accept.split(","):
+        kind, *parameters = (word.strip() for word in part.split(";"))
+        if kind == "application/openmetrics-text":
+            versions = [word for word in parameters if word.startswith("version=")]
+            if versions in ([], [f"version={_OPENMETRICS}"]):
+                return True
+    return False
 
 
 def _seconds(length: timedelta) -> float:

@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from anyon.telemetry import Metrics, Scene, idle_bucket
@@ -126,3 +127,28 @@ def test_openmetrics_can_be_read() -> None:
         "anyon_idle_containers_total",
         "anyon_container_exec_duration_seconds",
     } <= families
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_openmetrics"),
+    [
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", True),
+        ("application/openmetrics-text; version=1.0.0; escaping=allow-utf-8", True),
+        ("text/html, application/openmetrics-text", True),
+        ("application/openmetrics-text;version=0.0.1", False),
+        ("application/openmetrics-text;version=foo", False),
+        ("text/plain;version=foo", False),
+        ("application/openmetrics-text;version=99\r\nX: y", False),
+        (";,;=,", False),
+        ("", False),
+    ],
+)
+def test_the_form_is_the_one_that_is_accepted(accept: str, *, is_openmetrics: bool) -> None:
+    """A header of no sense gets the plain form, and nothing of it is said back."""
+    told, kind = Metrics().render(accept)
+    assert told.endswith(b"# EOF\n") is is_openmetrics
+    assert kind == (
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        if is_openmetrics
+        else "text/plain; version=0.0.4; charset=utf-8"
+    )
