@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import struct
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ RACY_NS = 50_000_000
 """How long after a change a second one may leave the same time: well over a kernel tick."""
 MAPPED_BYTES = 256 << 20
 """A mapped file beyond this size is believed by its times: it is not read for every checkpoint."""
+SETTLED_BYTES = 16 << 20
+"""A file from this size on is read once it is older than ``RACY_NS``: a moment's wait, not a second reading."""
 LATE_BYTES = 1 << 30
 """A file beyond it that changed is not read in the pause: a pause has seconds at most."""
 _LOOKS = struct.Struct("<IIIqqqQQ")
@@ -115,6 +118,7 @@ class Captures:
                 continue
             looks = packed(st).hex()
             row = old.get(name)
+            is_old = True  # or it would not have been kept
             is_mapped = st.st_ino in self.mapped and st.st_size <= MAPPED_BYTES
             if row is None or row[0] != looks or is_mapped:
                 if self.puts_off and st.st_size > LATE_BYTES and stat.S_ISREG(st.st_mode):
@@ -122,6 +126,10 @@ class Captures:
                     folder.entries.append("")
                     folder.looks = b""
                     continue
+                if st.st_size >= SETTLED_BYTES and not self.puts_off:
+                    is_old = _settle(st)
+                else:
+                    is_old = st.st_ctime_ns < self.young_ns
                 try:
                     row = self._capture(folder, fd, name, st)
                 except FileNotFoundError:
@@ -132,7 +140,7 @@ class Captures:
             folder.files += 1
             folder.bytes += row[3]
             folder.unreadable += row[4]
-            if row[0] and st.st_ctime_ns < self.young_ns:
+            if row[0] and is_old:
                 kept[name] = row
             elif folder.looks:
                 folder.looks = b""
@@ -145,6 +153,7 @@ class Captures:
         """Read a file that was put off; *fd* is of its directory, None if that is gone."""
         folder, name = late.folder, late.name
         row = None
+        _settle(late.looks)
         with suppress(FileNotFoundError):
             row = None if fd is None else self._capture(folder, fd, name, late.looks)
         if row is None or not row[0]:
@@ -199,6 +208,15 @@ class Captures:
         if len(self._report.skipped) < 1000:
             parts = (self._tree, os.fsdecode(folder.path()), name)
             self._report.skipped.append(("/".join(part for part in parts if part), what))
+
+
+def _settle(st: os.stat_result) -> bool:
+    """Wait until a second change of the file would leave another time than the one it has; True then."""
+    while (age := time.time_ns() - st.st_ctime_ns) <= RACY_NS:
+        if age < 0:
+            return False  # from the future: nothing is known of such a clock
+        time.sleep((RACY_NS - age) / 1e9 + 0.001)
+    return True
 
 
 def packed(st: os.stat_result) -> bytes:
