@@ -61,8 +61,24 @@ class Operator:
         found: Mapping[str, Any] = json.loads(done.stdout or done.stderr)
         return found
 
+    def killed_with(self, server: ServerProcess, line: str, *words: str) -> None:
+        """Run a command, and kill the server that it asks once it has said *line*."""
+        process = self._said(line, *words)
+        server.kill()
+        process.wait(PATIENCE)
+        assert process.returncode != 0
+        assert process.stderr is not None
+        process.stderr.close()
+
     def killed_at(self, line: str, *words: str) -> None:
         """Run a command and kill it, with all that it started, once it has said *line*."""
+        process = self._said(line, *words)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+    def _said(self, line: str, *words: str) -> "subprocess.Popen[bytes]":
+        """Start a command and return once it has said *line*."""
         process = subprocess.Popen(
             [str(ANYON), *words], env=self.env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
@@ -73,9 +89,7 @@ class Operator:
         else:
             raise AssertionError(f"it never said {line}")
         time.sleep(0.2)  # into the middle of that project, wherever that is
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
+        return process
 
 
 @pytest.mark.timeout(600)
