@@ -12,6 +12,7 @@ from tests.faults.mortal_servers import asked
 from anyon.clock import SystemClock
 from anyon.config import Settings
 from anyon.domain.errors import AnyonError
+from anyon.domain.ids import is_id
 from anyon.engines.docker_options import LABEL_INSTANCE, LABEL_PROJECT
 from anyon.storage.checkpoints import Checkpoints
 from anyon.wiring import engines, stores
@@ -47,6 +48,7 @@ def disagreements(settings: Settings, known: list[Known]) -> list[str]:
         *_of_records(living, dead, seen),
         *_of_engine(settings, living, seen),
         *_of_disk(settings.home, living),
+        *_of_store(settings.home, living.keys() | dead.keys()),
         *_of_clients(settings, known, living, dead),
     ]
 
@@ -155,6 +157,14 @@ def _of_disk(home: Path, living: dict[str, dict[str, Any]]) -> list[str]:
         wrong += [f"left behind: {path}" for path in home.glob(place)]
     mounts = Path("/proc/self/mountinfo").read_text()
     return wrong + ([f"a mount below {home}"] if f"{home}/state" in mounts else [])
+
+
+def _of_store(home: Path, remembered: set[str]) -> list[str]:
+    """Look for what is left of projects that were forgotten; a directory's name ends in a sign."""
+    found = home.glob("store/objects/*/*")
+    places = [p for p in found if is_id(p.name[:-1]) and p.parent.name != "server+"]
+    left = [path for path in places if any(one.is_file() for one in path.rglob("*"))]
+    return [f"left in the store: {p}" for p in left if p.name[:-1] not in remembered]
 
 
 def _of_clients(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.agreement import Known
-from tests.faults.mortal_servers import DiedError, MortalServer, end_of, fork, wait_for
+from tests.faults.mortal_servers import DiedError, MortalServer, asked, end_of, fork, wait_for
 
 from anyon import failpoints
 from anyon.clock import SystemClock
@@ -23,7 +23,8 @@ from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.owners import Claim, TakeOver
 from anyon.storage.retention import Retention
-from anyon.wiring.recover import recover
+from anyon.wiring import engines
+from anyon.wiring.recover import Wish, recover
 
 After = Callable[[], None]
 BOTH = frozenset({"bubblewrap", "docker"})
@@ -118,6 +119,18 @@ class Stage:
             if one.id in found and one is not self.standing:
                 self.server.call("DELETE", f"/api/projects/{one.id}")
                 one.is_deleted = True
+
+    def leave_nothing(self) -> None:
+        """End the server and remove every container of this home."""
+
+        async def remove() -> None:
+            engine = await engines.choose(self.server.settings())
+            for info in await engine.list():
+                await engine.remove(info.project)
+            await engine.close()
+
+        self.server.kill()
+        asked(remove)
 
     def pid(self, one: Known) -> int:
         """Return the first process of a container of the embedded engine."""
@@ -244,23 +257,15 @@ def adopt(stage: Stage, point: str) -> After:
     return after
 
 
-def repair(stage: Stage, point: str) -> After:
-    """Lose a container while no server looks, and die in the repair."""
+def repair(stage: Stage, point: str) -> None:
+    """Lose a container while no server looks, and die in the repair of what is recorded."""
     one = stage.running()
-    argv = {"argv": ["sleep", "1000"]}
-    made = stage.server.call("POST", f"/api/projects/{one.id}/exec", argv)
     stage.server.kill()
     if stage.engine == "docker":
         subprocess.run(["docker", "kill", f"project-{one.id}"], check=True, capture_output=True)
     else:
         os.kill(stage.pid(one), signal.SIGKILL)
     stage.server.start(point)
-
-    def after() -> None:
-        path = f"/api/execution-processes/{made['id']}"
-        wait_for(lambda: stage.server.call("GET", path)["status"] != "running", "its end")
-
-    return after
 
 
 def save(stage: Stage, point: str) -> None:
@@ -351,8 +356,9 @@ def collect(stage: Stage, point: str) -> None:
         use = archive.checkpoints(9)
         (last,) = await use.list("u/p")
         assert not (await use.verify("u/p", last.id, read_data=True)).problems
-        packs = [path.name for path in archive.root.glob("store/objects/u/p/packs/*/*")]
-        assert sorted(packs) == sorted(last.packs), "garbage was left"
+        keys = [info.key for info in FilesStore(archive.root / "store").list("u/p/packs/")]
+        packs = [key.rpartition("/")[2] for key in keys]
+        assert sorted(packs) == sorted(last.packs), f"{packs} are there, {last.packs} are needed"
         await use.close()
 
     archive.life(fill)
@@ -390,10 +396,13 @@ def take_over(stage: Stage, point: str) -> None:
     stage.server.call("POST", f"/api/projects/{one.id}/checkpoints")
     other = Stage(stage.home.with_name(f"{stage.home.name}-{stage.count()}"), stage.engine)
     shutil.copytree(stage.home / "store", other.home / "store")
+    # As on a lost machine: one engine cannot have the containers of both homes.
+    stage.server.call("DELETE", f"/api/projects/{one.id}")
+    one.is_deleted = True
 
     async def try_it() -> None:
         settings = other.server.settings()
-        await recover(settings, source=None, is_dry=False, is_forced=True)
+        await recover(settings, Wish(state="checkpoints", is_forced=True))
 
     archive = Archive(other.home / "unused")
     archive.life(try_it, point)
@@ -406,9 +415,7 @@ def take_over(stage: Stage, point: str) -> None:
         found = other.server.run(one.id, f"cat {' '.join(names)}")
         assert found == "".join(one.files[name] for name in names)
     finally:
-        for project in other.server.call("GET", "/api/projects"):
-            other.server.call("DELETE", f"/api/projects/{project['id']}")
-        other.server.kill()
+        other.leave_nothing()
 
 
 def _named(scenario: Scenario, *points: str) -> dict[str, Scenario]:
@@ -433,8 +440,6 @@ _SLEEP = _named(
 )
 _WAKE = _named(
     Scenario(start),
-    "start.directories_made",
-    "start.container_made",
     "start.container_started",
     "start.processes_adopted",
     "wake.recorded",
@@ -495,6 +500,8 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario(bring_back),
         "wake.restoring_recorded",
         "wake.files_back",
+        "start.directories_made",
+        "start.container_made",
         "restore.planned",
         "restore.filled",
         "restore.synced",

@@ -93,6 +93,7 @@ class MortalServer:
             "ANYON_CHECKPOINT_INTERVAL": "0",
             "ANYON_RECONCILE_INTERVAL": "200ms",
             "ANYON_STOP_GRACE": "1s",
+            "ANYON_REPLICA_INTERVAL": "0",  # a program more for each of many short lives
             "ANYON_WAKES_PER_HOUR": "0",
             "ANYON_LOG_LEVEL": "warning",
             **more,

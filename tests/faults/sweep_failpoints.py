@@ -134,23 +134,7 @@ def main(engine: str, top: Path, words: list[str]) -> None:
             mine = [p for p, scenario in SCENARIOS.items() if engine in scenario.engines]
             sweep(stage, words or mine)
     finally:
-        stage.server.kill()
-        leave_nothing(stage)
-
-
-def leave_nothing(stage: Stage) -> None:
-    """Remove every container of this home, also after a failure."""
-    from tests.faults.mortal_servers import asked  # noqa: PLC0415 - as above
-
-    from anyon.wiring import engines  # noqa: PLC0415 - for this only
-
-    async def remove() -> None:
-        engine = await engines.choose(stage.server.settings())
-        for info in await engine.list():
-            await engine.remove(info.project)
-        await engine.close()
-
-    asked(remove)
+        stage.leave_nothing()
 
 
 if __name__ == "__main__":
