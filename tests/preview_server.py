@@ -150,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(8, struct.pack(">H", 4001) + b"bye")
             return False
         elif plain == b"push":
-            for _ in range(100):
+            for _ in range(600):
                 self._send(1, b"pushed")
                 time.sleep(0.1)
         elif code in {1, 2}:

@@ -343,7 +343,7 @@ async def test_a_server_that_speaks_no_http_is_told(shown: Shown) -> None:
 
 async def test_traffic_holds_the_project_and_silence_does_not(settings: Settings) -> None:
     """A request takes the lease, which `awake` lists; an open, silent WebSocket does not keep it."""
-    quick = replace(settings, preview_awake=timedelta(seconds=2))
+    quick = replace(settings, preview_awake=timedelta(seconds=5))
     async with running(quick) as server:
         project = await server.client.projects.create(CreateProject(name="demo"))
         shown = await show(server, project)
@@ -364,9 +364,9 @@ async def test_traffic_holds_the_project_and_silence_does_not(settings: Settings
             assert await socket.recv() == "again"
             assert await shown.leases() == [f"preview of port {shown.port}"]
             began = time.monotonic()
-            await socket.send("push")  # the server talks for ten seconds: output alone is nothing
+            await socket.send("push")  # the server talks for a minute: output alone is nothing
             await until(is_let_go)
-            assert time.monotonic() - began < 9
+            assert time.monotonic() - began < 50
         await server.client.processes.stop(shown.process)
 
 

@@ -70,7 +70,7 @@ def quick(tmp_path: Path, engine: str) -> ServerProcess:
         "ANYON_PREVIEW_AWAKE": "2s",
         "ANYON_RECONCILE_INTERVAL": "200ms",
         "ANYON_FREEZE_AFTER": "1s",
-        "ANYON_STOP_AFTER": "6s",
+        "ANYON_STOP_AFTER": "20s",
     }
     with serving(tmp_path / "home", engine, **times) as server:
         yield server
@@ -114,9 +114,14 @@ def test_a_preview_lives_with_its_project(quick: ServerProcess) -> None:
     wire = create_connection(("127.0.0.1", quick.port), 60)
     socket = connect(f"ws://{browser.host}/ws", sock=wire, additional_headers=own)
     with socket:
-        socket.send("hot")
-        assert socket.recv(timeout=60) == "hot"
-        assert f"held by preview of port {port}" in anyon(quick, "project", "why", "shop")
+        deadline = time.monotonic() + 90
+        holders: set[str] = set()
+        while f"preview of port {port}" not in holders:
+            # It holds for two seconds, which a loaded machine may need to look.
+            assert time.monotonic() < deadline, holders
+            socket.send("hot")
+            assert socket.recv(timeout=60) == "hot"
+            holders = {one["holder"] for one in awake(quick, "shop")["leases"]}
         anyon(quick, "project", "release", "shop")
         wait_for(quick, "shop", "frozen")  # an open WebSocket on which nobody speaks holds nothing
         socket.send("again")  # and goes on where it was
