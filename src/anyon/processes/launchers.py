@@ -7,7 +7,7 @@ request may be repeated over another launcher.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from importlib import resources
 
@@ -101,6 +101,10 @@ class Launcher:
             ) from None
         finally:
             del self._answers[number]
+
+    async def gone(self) -> None:
+        """Return once nothing more comes from it."""
+        await asyncio.wait({self._reader})
 
     async def close(self, *, is_frozen: bool = False) -> None:
         """Let go of the stream; what was started goes on.
@@ -268,8 +272,22 @@ class Launchers:
                 return known
             if known is not None:
                 # Nobody waits for its farewell: it is gone, and the next one is wanted now.
-                leaving = asyncio.create_task(self._open.pop(project).close())
-                self._leaving.add(leaving)
-                leaving.add_done_callback(self._leaving.discard)
+                self._loosely(self._open.pop(project).close())
             launcher = self._open[project] = await Launcher.open(self._engine, project)
+            self._loosely(self._close_when_gone(project, launcher))
             return launcher
+
+    async def _close_when_gone(self, project: ProjectId, launcher: Launcher) -> None:
+        """Let go of a launcher whose container went, also if nobody ever asks for another one."""
+        await launcher.gone()
+        if self._open.get(project) is not launcher:
+            return  # whoever took it out closes it
+        del self._open[project]
+        if not self._locks[project].locked():
+            del self._locks[project]
+        await launcher.close()
+
+    def _loosely(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)

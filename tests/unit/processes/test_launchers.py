@@ -1,6 +1,7 @@
 """A launcher that is gone is never asked again, even before its end was read."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 
 from anyon.domain.errors import ConflictError
 from anyon.domain.ids import ProjectId
-from anyon.engines.engine import Channel, ContainerSpec, TerminalSize
+from anyon.engines.engine import Channel, Command, ContainerSpec, Stream, TerminalSize
 from anyon.engines.memory import MemoryEngine
 from anyon.processes import launchers
 from anyon.processes.launchers import Launcher, LauncherLostError, Launchers
+from anyon.testing.engine_trials import spec_maker
 
 
 class DyingStream:
@@ -86,3 +88,43 @@ async def test_a_frozen_launcher_is_not_waited_for(
     closing.cancel()
     launcher._reader.cancel()
     await asyncio.gather(closing, launcher._reader, return_exceptions=True)
+
+
+class WatchedEngine(MemoryEngine):
+    """The engine in memory, which remembers whether the streams that it opened were closed."""
+
+    def __init__(self, hidden: list[Path]) -> None:
+        super().__init__(hidden)
+        self.not_closed: set[int] = set()
+
+    async def open(self, project: ProjectId, command: Command) -> Stream:
+        """Open, and watch the close."""
+        stream = await super().open(project, command)
+        close, number = stream.close, id(stream)
+        self.not_closed.add(number)
+
+        async def closed() -> None:
+            self.not_closed.discard(number)
+            await close()
+
+        stream.close = closed  # type: ignore[method-assign] # watched, not replaced
+        return stream
+
+
+async def test_a_launcher_goes_with_its_container(tmp_path: Path) -> None:
+    """Of a project that is gone nothing is held: its stream is closed though nobody asks it again."""
+    engine, project = WatchedEngine([tmp_path]), ProjectId("p")
+    for mount in (run := spec_maker(tmp_path)()).mounts:
+        mount.source.mkdir(parents=True, exist_ok=True)
+    await engine.ensure(replace(run, project=project))
+    await engine.start(project)
+    known = Launchers(engine)
+    await known.prepare(project)
+    assert engine.not_closed
+    await engine.stop(project, grace=timedelta(0))
+    await engine.remove(project)
+    async with asyncio.timeout(60):
+        while engine.not_closed or known._open or known._locks or known._leaving:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.01)
+    await known.close()
+    await engine.close()
