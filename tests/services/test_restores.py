@@ -103,7 +103,8 @@ async def test_one_path_comes_back(kept: Kept) -> None:
         place(project), before[-1].id, "workspace/one", limit_bytes=9
     )
     assert third == b"3"
-    assert not list((kept.world.home / "restores").iterdir())
+    for leftovers in ("restores", "trash"):
+        assert not list((kept.world.home / leftovers).iterdir())
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ class Restores:
             )
         chosen = await self._archives.chosen(project, checkpoint_id)
         await self._browser.entry(place(project), chosen.id, path)
+        self._check_place(project, tree)
         is_live = tree in _LIVE_TREES
         if is_forced and not is_live:
             await self._stop_work(project)
@@ -247,6 +248,7 @@ class Restores:
         finally:
             await asyncio.to_thread(_gone, staging)
         self._metrics.checkpoints.restored("entry", self._clock.monotonic() - began)
+        await self._homes.empty_trash()
 
     async def _offered(
         self, project: Project, chosen: Checkpoint, error: DamagedError
@@ -275,6 +277,16 @@ class Restores:
             one = intact[0]
             hint = f"{paths.shown(one.path)} is whole in the checkpoint {one.intact_id}."
         return DamagedError(error.message, hint=hint)
+
+    def _check_place(self, project: Project, tree: bytes) -> None:
+        """Refuse trees into which nothing can be moved; ConflictError ``only_as_a_whole``."""
+        is_layer = tree == b"system" and not self._archives.has_own_system
+        if is_layer or self._homes.is_mounted(project):
+            raise ConflictError(
+                "here this can only be restored with the rest of the project",
+                code="only_as_a_whole",
+                hint="Restore all of it, or download the path and put it in by hand.",
+            )
 
     async def _stop_work(self, project: Project) -> None:
         for process in await self._db.read(process_rows.open_ones, project=project.id):
