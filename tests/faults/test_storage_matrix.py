@@ -238,6 +238,26 @@ async def release_collection(healed: Checkpoints, stage: Stage) -> None:
     await healed.latest(PROJECT)
 
 
+async def fork(stage: Stage, fault: str, at: int, lasting: bool) -> None:
+    """A fork that returned is whole without its source; one that failed is undone, and neither harms the source."""
+    root, into = stage.tree(f"forked {fault} {at} {lasting}"), f"user/fork-{at}-{lasting}"
+    server = stage.server("one")
+    source = (await server.save(PROJECT, {"workspace": root})).checkpoint.id
+
+    async def act(patience: timedelta) -> object:
+        return await stage.server("one", patience).fork(PROJECT, source, into, rows=b"rows")
+
+    done = await spoilt(stage, fault, at, lasting, act)
+    healed = stage.server("one")
+    if done is None:
+        await healed.delete(into)
+        await healed.fork(PROJECT, source, into, rows=b"rows")
+    await healed.delete(PROJECT)
+    assert (await healed.verify(into, read_data=True)).is_whole
+    await healed.delete(into)
+    assert list(stage.store(timedelta(seconds=20)).list("user/")) == []
+
+
 async def takeover(stage: Stage, fault: str, at: int, lasting: bool) -> None:
     """After a takeover, done or repeated, the former owner is refused and the new one is not."""
     name = f"{at}-{lasting}"
@@ -360,7 +380,7 @@ class Rows:
 
 
 OPERATIONS = {
-    one.__name__: one for one in (checkpoint, restore, collection, takeover, verify, state)
+    one.__name__: one for one in (checkpoint, restore, collection, fork, takeover, verify, state)
 }
 
 
