@@ -33,6 +33,8 @@ class Archive:
         self.keys = keys
         self.project = project
         self.places = Places(project)
+        self.indexes: dict[str, packs.Pack] | None = None
+        """Where indexes of packs are kept for whoever reads many checkpoints; None keeps none."""
 
     def head(self) -> tuple[Head | None, str]:
         """Return the head and its generation; None and ABSENT if there never was one."""
@@ -118,14 +120,19 @@ class Archive:
 
         def one(pack_id: str) -> packs.Pack | None:
             check()
+            if self.indexes is not None and pack_id in self.indexes:
+                return self.indexes[pack_id]
             place, family = self.pack_place(checkpoint, pack_id), self.family(checkpoint)
             try:
-                return packs.read_index(self.store, place, pack_id, self.keys, family)
+                found = packs.read_index(self.store, place, pack_id, self.keys, family)
             except (DamagedError, ObjectNotFoundError) as error:
                 if lost is None:
                     raise
                 lost[pack_id] = error.message
                 return None
+            if self.indexes is not None:
+                self.indexes[pack_id] = found
+            return found
 
         with ThreadPoolExecutor(_READERS, thread_name_prefix="anyon-index") as pool:
             yield from (pack for pack in pool.map(one, checkpoint.packs) if pack is not None)

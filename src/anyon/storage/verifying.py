@@ -16,8 +16,15 @@ from anyon.storage.uploads import Stop
 
 _MOST = 100
 _LOOKED_BACK = 30
-Checks = dict[str, frozenset[bytes]]
-"""Of packs of which every byte was read: the chunks that are damaged. For several checkpoints."""
+
+
+@dataclass(slots=True)
+class Checks:
+    """What was learnt of packs, for the verification of several checkpoints of one project."""
+
+    bad: dict[str, frozenset[bytes]] = field(default_factory=dict)
+    """Of packs of which every byte was read: the chunks that are damaged."""
+    indexes: dict[str, packs.Pack] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +67,21 @@ def verify(
     What *checks* says of packs is taken over, and what is read here is added to it.
     """
     seen = Verified(packs=len(checkpoint.packs))
+    checks = checks or Checks()
+    archive.indexes = checks.indexes
     lost: dict[str, str] = {}
     reading = Reading(archive, checkpoint, stop.check, lost=lost)
     seen.problems += list(lost.values())
     bad: set[bytes] = set()
     if read_data:
-        checks = {} if checks is None else checks
         total, done = sum(checkpoint.packs.values()), 0
         for pack_id, pack in reading.packs.items():
             stop.check()
-            if pack_id not in checks:
-                checks[pack_id] = _damaged_in(archive, reading, pack_id, seen)
-            elif checks[pack_id]:
+            if pack_id not in checks.bad:
+                checks.bad[pack_id] = _damaged_in(archive, reading, pack_id, seen)
+            elif checks.bad[pack_id]:
                 seen.problems.append(f"the pack {pack_id} is damaged")
-            bad |= checks[pack_id]
+            bad |= checks.bad[pack_id]
             done += pack.size_bytes
             if progress is not None:
                 progress(done, total)
@@ -86,7 +94,7 @@ def verify(
 
 def whole_before(archive: Archive, checkpoint: Checkpoint, stop: Stop) -> Checkpoint | None:
     """Return the newest earlier checkpoint of which every byte is as it was written, or None."""
-    checks: Checks = {}
+    checks = Checks()
     for earlier in _earlier(archive, checkpoint):
         if verify(archive, earlier, read_data=True, stop=stop, checks=checks).is_whole:
             return earlier
