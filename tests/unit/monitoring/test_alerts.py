@@ -56,6 +56,14 @@ CASES = [
         {f"anyon_checkpoint_age_seconds{{{JOB}}}": "70x60"},
     ),
     Case(
+        "AnyonRestoreUnproven",
+        {f'anyon_restore_drills_total{{outcome="failed",{JOB}}}': "0x30 1x30"},
+        {
+            f'anyon_restore_drills_total{{outcome="failed",{JOB}}}': "1x60",
+            f'anyon_restore_drills_total{{outcome="proven",{JOB}}}': "0+1x60",
+        },
+    ),
+    Case(
         "AnyonStateNotReplicated",
         {
             f"anyon_state_replicating{{{JOB}}}": "1x60",
