@@ -187,6 +187,22 @@ async def test_a_death_while_filling_is_survived(
     await here.world.end()
 
 
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"checkpoint": "x"}'])
+async def test_a_damaged_note_is_told(here: Layered, text: str) -> None:
+    """What is not known is not guessed: neither started nor saved, until somebody decides."""
+    note = here.world.services.homes.state(here.project.id) / "layer.json"
+    note.write_text(text)
+    await here.engine.stop(here.project.id, grace=GRACE)
+    for work in (here.wake, here.save):
+        with pytest.raises(AnyonError) as failed:
+            await work()
+        assert failed.value.code == "layer_failed"
+        assert str(note) in failed.value.message
+    note.unlink()
+    await here.wake()
+    assert here.tool().read_text() == "saved"
+
+
 async def test_a_store_that_is_away_keeps_it_from_being_lost(tmp_path: Path) -> None:
     """A wake without the layer fails and may be repeated; nothing is started or saved without it."""
     is_down = [False]

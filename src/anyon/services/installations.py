@@ -208,10 +208,18 @@ class Installations:
         return self._homes.state(project.id) / "layer.json"
 
     def _waiting(self, project: Project) -> Waiting | None:
+        path = self._path(project)
         try:
-            return Waiting(**json.loads(self._path(project).read_bytes()))
+            found = json.loads(path.read_bytes())
+            return Waiting(checkpoint=found["checkpoint"], base=found["base"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise EngineFailedError(
+                f"{path} does not say which layer waits: {error!r}",
+                code="layer_failed",
+                hint="Restore a checkpoint; or remove it, to go on with the container as it is.",
+            ) from error
 
     def _wait(self, project: Project, waiting: Waiting | None) -> None:
         """Note durably that a layer waits for a container, or that none does any more."""

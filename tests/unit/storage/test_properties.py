@@ -1,5 +1,5 @@
 # Names are bytes here, which pathlib does not take.
-# ruff: noqa: PTH101, PTH103, PTH108, PTH123, PTH211
+# ruff: noqa: PTH101, PTH103, PTH108, PTH211
 """Random trees and edits: every checkpoint of a line restores to the tree as it was, byte for byte.
 
 ``ANYON_PROPERTY_EXAMPLES`` says how many lines are tried (25 if not said).
@@ -72,13 +72,17 @@ def edit(root: bytes, what: str, path: bytes, more: Any) -> None:
         DONE_BY[what](here, more)
 
 
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # a FIFO waits for nobody
+
+
 def _written(here: bytes, data: bytes, mode: str = "wb") -> None:
-    with open(here, mode) as file:
+    with open(here, mode, opener=_opener) as file:
         file.write(data)
 
 
 def _sparse(here: bytes, offset: int) -> None:
-    with open(here, "wb") as file:
+    with open(here, "wb", opener=_opener) as file:
         file.truncate(6_000_001)
         file.seek(offset)
         file.write(b"x")
