@@ -10,7 +10,7 @@ from anyon.clock import SystemClock
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Process
 from anyon.domain.errors import AnyonError
-from anyon.domain.states import ExitReason
+from anyon.domain.states import ExitReason, ProcessStatus
 from anyon.engines.engine import Channel
 from anyon.processes import returns
 from anyon.processes.directories import RunDirectory
@@ -62,8 +62,14 @@ async def is_kept(world: World, logs: Logs, process: Process) -> bool:
     return logs.kept(f"{project.user_id}/{project.id}", process.id).is_whole
 
 
-def lose(world: World, process: Process) -> None:
-    """Remove what this machine has of the outputs, as its loss would."""
+async def lose(world: World, process: Process) -> None:
+    """Remove what this machine has of the outputs of a process whose end is recorded, as its loss would."""
+
+    async def is_over() -> bool:
+        found = await world.services.processes.get(LOCAL_ACTOR, process.id)
+        return found.status is not ProcessStatus.RUNNING
+
+    await until(is_over)
     shutil.rmtree(world.services.homes.state(process.project_id) / "run")
 
 
@@ -74,7 +80,7 @@ async def test_a_log_comes_back(tmp_path: Path, logs: Logs) -> None:
         assert await world.printed(process) == b"out\n"
         await until(lambda: is_kept(world, logs, process))
         before = await world.processes.state(process.project_id, process.id)
-        lose(world, process)
+        await lose(world, process)
         chunk = await world.services.processes.output(
             LOCAL_ACTOR, process.id, Channel.STDOUT, 0, 100
         )
@@ -139,7 +145,7 @@ async def test_a_big_output_is_bounded(tmp_path: Path, logs: Logs) -> None:
         whole = "".join(f"{n}\n" for n in range(1, 100001)) + "end\n"
         await world.printed(process)
         await until(lambda: is_kept(world, logs, process))
-        lose(world, process)
+        await lose(world, process)
         chunks = [
             chunk
             async for chunk in world.services.processes.follow(LOCAL_ACTOR, process.id)
@@ -172,7 +178,7 @@ async def test_a_store_that_does_not_answer(tmp_path: Path) -> None:
             return await is_kept(world, kept, process)
 
         await until(later)
-        lose(world, process)
+        await lose(world, process)
         is_down = True
         with pytest.raises(StoreUnavailableError):
             await world.services.processes.output(LOCAL_ACTOR, process.id, Channel.STDOUT, 0, 9)
@@ -192,7 +198,7 @@ async def test_a_damaged_log(tmp_path: Path) -> None:
         for info in list(store.list("")):
             if "stdout" in info.key:
                 store.put(info.key, store.get(info.key).data[:-1])
-        lose(world, process)
+        await lose(world, process)
         with pytest.raises(AnyonError) as caught:
             await world.services.processes.output(LOCAL_ACTOR, process.id, Channel.STDOUT, 0, 9)
         assert caught.value.code == "damaged"

@@ -18,6 +18,8 @@ from anyon.domain.states import ExitReason, ProcessStatus
 from anyon.engines.engine import Channel
 from anyon.processes import exits, returns
 from anyon.processes.processes import Processes
+from anyon.services.archives import is_lost
+from anyon.services.archives import place as place_of
 from anyon.services.feed import Feed, Kind, LagError
 from anyon.services.homes import Homes
 from anyon.services.supervisors import Supervisor
@@ -85,18 +87,14 @@ class ProcessLogs:
                 self._known[process_id].next_at = self._clock.monotonic() + EVERY.total_seconds()
 
     async def _listen(self) -> None:
-        while True:
-            try:
-                with self._feed.subscribe() as notices:
-                    async for change in notices:
-                        if change.kind is Kind.PROCESS:
-                            known = self._known.setdefault(ProcessId(change.id), _Known())
-                            known.next_at = 0.0  # it may have ended: look at once
-            except LagError:
-                self._is_listening = False  # the next tick reads the state anew
-                return
-            else:
-                return
+        try:
+            with self._feed.subscribe() as notices:
+                async for change in notices:
+                    if change.kind is Kind.PROCESS:
+                        known = self._known.setdefault(ProcessId(change.id), _Known())
+                        known.next_at = 0.0  # it may have ended: look at once
+        except LagError:
+            self._is_listening = False  # the next tick reads the state anew
 
     async def _one(self, process_id: ProcessId) -> None:
         known = self._known[process_id]
@@ -106,10 +104,10 @@ class ProcessLogs:
         project = None
         if process is not None:
             project = await self._db.read(project_rows.find, process.project_id)
-        if process is None or project is None or project.deleted_at is not None:
+        if process is None or project is None or project.deleted_at is not None or is_lost(project):
             self._known.pop(process_id, None)
             return
-        place = f"{project.user_id}/{project.id}"
+        place = place_of(project)
         if known.kept is None:
             known.kept = await asyncio.to_thread(self._logs.kept, place, process_id)
         known.next_at = self._clock.monotonic() + EVERY.total_seconds()
@@ -175,14 +173,18 @@ class ProcessLogs:
         """
         if process.status is ProcessStatus.RUNNING:
             return
-        async with self._recalls.setdefault(process.id, asyncio.Lock()):
-            if await self._processes.state(process.project_id, process.id) is not None:
-                return
-            project = await self._db.read(project_rows.find, process.project_id)
-            if project is not None:
-                place = f"{project.user_id}/{project.id}"
-                await asyncio.to_thread(self._bring_back, place, process)
-        self._recalls.pop(process.id, None)
+        try:
+            async with self._recalls.setdefault(process.id, asyncio.Lock()):
+                await self._recall(process)
+        finally:
+            self._recalls.pop(process.id, None)
+
+    async def _recall(self, process: Process) -> None:
+        if await self._processes.state(process.project_id, process.id) is not None:
+            return  # who waited for the lock finds it here
+        project = await self._db.read(project_rows.find, process.project_id)
+        if project is not None:
+            await asyncio.to_thread(self._bring_back, place_of(project), process)
 
     def _bring_back(self, place: str, process: Process) -> None:
         found = self._logs.fetch(place, process.id)
