@@ -23,7 +23,7 @@ from anyon.testing.servers import ServerProcess, serving
 
 PATIENCE = 90.0
 # The plan's minute; shorter where time is counted.
-SILENCE = float(os.environ.get("ANYON_TEST_SILENCE", "12"))
+SILENCE = float(os.environ.get("ANYON_TEST_SILENCE", "6"))
 
 
 @dataclass(frozen=True, slots=True)
