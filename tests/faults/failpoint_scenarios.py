@@ -509,8 +509,7 @@ SCENARIOS: dict[str, Scenario] = {
         "restore.staged",
     ),
     **_named(
-        # Where a container's own layers are in no tree, files are never let go.
-        Scenario(archive, frozenset({"bubblewrap"})),
+        Scenario(archive),
         "archive.state_confirmed",
         "archive.recorded",
         "archive.container_removed",

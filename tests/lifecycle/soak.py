@@ -49,6 +49,7 @@ def quiet() -> None:
 
 def work(share: int, told: "Queue[tuple[int, str]]") -> None:
     """Take *share* steps, telling each round's number, or what went wrong."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's is inherited
     quiet()
     while LifeMachine.steps < share:
         before = LifeMachine.steps
