@@ -4,6 +4,7 @@ Each is the whole server as `anyon serve` runs it. Whoever forks must have no th
 """
 
 import asyncio
+import base64
 import http.client
 import json
 import os
@@ -186,8 +187,6 @@ class MortalServer:
 
     def printed(self, process: str) -> str:
         """Return all that a process prints, waiting for its end."""
-        import base64  # noqa: PLC0415 - here only
-
         found, offset = b"", 0
         while True:
             path = f"/api/processes/{process}/output?offset={offset}&wait=30"

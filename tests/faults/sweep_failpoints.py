@@ -17,6 +17,7 @@ from typing import Any
 from tests.faults.agreement import disagreements
 from tests.faults.failpoint_scenarios import SCENARIOS, Scenario, Stage, create, delete, stop
 
+from anyon.db import projects as project_rows
 from anyon.domain.states import Phase
 from anyon.services.builders import Services
 from anyon.services.projects import Projects
@@ -73,10 +74,10 @@ async def _called_stopped(steps: Steps, project: Any) -> None:
 
 
 async def _called_deleted(projects: Projects, project: Any) -> None:
-    from anyon.db import projects as rows  # noqa: PLC0415 - for this only
-
     now = projects._clock.now()
-    await projects._db.write(rows.set_phase, project.id, Phase.ABSENT, now, reason="too_soon")
+    await projects._db.write(
+        project_rows.set_phase, project.id, Phase.ABSENT, now, reason="too_soon"
+    )
     await ERASE(projects, project)
 
 

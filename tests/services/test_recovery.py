@@ -1,9 +1,13 @@
 """What the next life of a server takes up."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
+from anyon.db import leases as lease_rows
 from anyon.domain.actors import LOCAL_ACTOR
+from anyon.domain.ids import LeaseId, new_id
 from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
 from anyon.testing.worlds import GRACE, World, living, until
 
@@ -83,3 +87,39 @@ async def test_another_servers_projects_are_left_alone(tmp_path: Path) -> None:
         assert found.status is ProcessStatus.RUNNING
         await other.services.close()
         await other.processes.close()
+
+
+async def test_what_a_dead_server_held_keeps_nothing_awake(tmp_path: Path) -> None:
+    """The next life gives back the leases of the last one at once; what a user asked for stays."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project()
+        hold = await world.services.holds.take(
+            LOCAL_ACTOR, project.id, reason="mine", length=timedelta(minutes=5)
+        )
+        left = replace(hold, id=LeaseId(new_id()), holder=new_id(), reason="command")
+        await world.db.write(lease_rows.add, left)  # as a server leaves it that is killed
+        later = await world.reborn()
+        before = await later.services.leases.of(project.id)
+        assert {lease.id for lease in before} == {hold.id, left.id}
+        await later.services.recover()
+        assert [lease.id for lease in await later.services.leases.of(project.id)] == [hold.id]
+        await later.end()
+
+
+async def test_what_a_cut_restore_staged_is_removed(tmp_path: Path) -> None:
+    """A copy of a project that a dead server had half brought back takes no disk after the next start."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project()
+        staged = world.services.homes.staging(project.id, "x") / "workspace"
+        staged.mkdir(parents=True)
+        (staged / "file").write_text("half")
+        later = await world.reborn()
+        await later.services.recover()
+
+        async def is_gone() -> bool:
+            places = ("restores/*", "trash/*")
+            return not [path for place in places for path in (tmp_path / "home").glob(place)]
+
+        await until(is_gone)
+        assert Path(project.path).is_dir()
+        await later.end()
