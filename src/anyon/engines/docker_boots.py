@@ -101,7 +101,7 @@ class BootStream:
         """End this side; the program was told to end before."""
         if not self._is_closed:
             self._is_closed = True
-            self._reader.feed_eof()
+            self._writer.close()  # after what is written; who reads sees the end then
 
     async def resize(self, size: TerminalSize) -> None:
         """Do nothing: there is no terminal."""
