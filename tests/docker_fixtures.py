@@ -49,6 +49,8 @@ class PrivateDocker:
         self._directory = directory
         self.address = f"unix://{directory}/s"
         self._log = directory / "log"
+        self.keeps_containers = True
+        """Whether containers go on without the daemon (live-restore), from its next start on."""
 
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers."""
@@ -58,7 +60,8 @@ class PrivateDocker:
         at = self._directory
         engine = (
             f"ip link set lo up && exec dockerd --config-file {at}/empty.json --data-root {at}/d"
-            f" --exec-root {at}/e -H {self.address} -p {at}/pid --live-restore"
+            f" --exec-root {at}/e -H {self.address} -p {at}/pid"
+            f" --live-restore={str(self.keeps_containers).lower()}"
         )
         with self._log.open("ab") as log:
             process = subprocess.Popen(

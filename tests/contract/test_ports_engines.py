@@ -84,6 +84,20 @@ class TestDockerPortsByTunnel(_OnDocker):
             assert await echoed(await ports.connect(project, port), b"x") == b"x"
             assert await ports.listening(project) == [port]
 
+    async def test_root_that_may_enter_no_network_takes_the_tunnel(
+        self, engine: Engine, project: ProjectId, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As under systemd's RestrictNamespaces: refused by the kernel, it goes the other way."""
+
+        def refuse(*_: object) -> socket.socket:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(port_ways, "_socket_in", refuse)
+        port = free_port()
+        async with serving(engine, project, port):
+            ports = ContainerPorts(engine, shares_network=False)
+            assert await echoed(await ports.connect(project, port), b"x") == b"x"
+
 
 class TestBubblewrapPorts(PortsContract):
     """By the host's network, and whose socket it is."""

@@ -21,6 +21,7 @@ from anyon.engines.docker import DockerEngine
 from anyon.engines.docker_client import DockerClient
 from anyon.engines.engine import Command, ContainerState
 from anyon.testing.engine_contract import spec_maker
+from anyon.testing.engine_trials import sh
 
 pytestmark = pytest.mark.docker
 
@@ -163,3 +164,32 @@ async def test_a_network_that_was_removed(
     await engine.stop(spec.project, grace=timedelta(seconds=1))
     assert private.docker("network", "rm", "anyon").returncode == 0
     assert (await engine.start(spec.project)).state is ContainerState.RUNNING
+
+
+async def test_an_engine_that_takes_its_containers_along(
+    engine: DockerEngine, private: PrivateDocker, tmp_path: Path
+) -> None:
+    """Without live-restore a container ends with its engine: it is seen stopped, and starts again as it was."""
+    spec = spec_maker(tmp_path, owner=UID)()
+    await engine.ensure(spec)
+    before = await engine.start(spec.project)
+    assert (
+        await sh(engine, spec.project, "echo kept >/var/tmp/kept; cat /var/tmp/kept") == b"kept\n"
+    )
+    private.keeps_containers = False
+    try:
+        private.signal(signal.SIGKILL)
+        await asyncio.to_thread(private.start)
+        seen = await engine.inspect(spec.project)
+        assert seen is not None
+        assert (seen.id, seen.state) == (before.id, ContainerState.STOPPED)
+        with pytest.raises(ConflictError) as told:
+            await engine.open(spec.project, Command(argv=["true"]))
+        assert told.value.code == "not_running"
+        after = await engine.start(spec.project)
+        assert (after.id, after.state) == (before.id, ContainerState.RUNNING)
+        assert await sh(engine, spec.project, "cat /var/tmp/kept") == b"kept\n"
+    finally:
+        private.keeps_containers = True
+        private.signal(signal.SIGKILL)
+        await asyncio.to_thread(private.start)

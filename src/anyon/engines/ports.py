@@ -81,8 +81,16 @@ class ContainerPorts:
             return await tunnel(self._engine, project, port)
         try:
             return await _connect_inside(namespace, port)
+        except PermissionError:  # root without the right to enter: a hardened service
+            pass
+        except OSError as error:
+            raise UnavailableError(
+                f"the network of the container cannot be entered: {error.strerror}",
+                code="network_unreachable",
+            ) from error
         finally:
             os.close(namespace)
+        return await tunnel(self._engine, project, port)
 
     async def listening(self, project: ProjectId) -> Sequence[int]:
         """See Ports."""
@@ -166,7 +174,7 @@ async def _connect_inside(namespace: int, port: int) -> socket.socket:
 
 
 def _socket_in(namespace: int, family: int) -> socket.socket:
-    """Make a socket in a network namespace.
+    """Make a socket in a network namespace; OSError where that may not be entered.
 
     It is the calling thread that enters it, for good: so it is one that ends right after.
     """
@@ -188,10 +196,7 @@ def _socket_in(namespace: int, family: int) -> socket.socket:
     thread.start()
     thread.join()
     if failed:
-        raise UnavailableError(
-            f"the network of the container cannot be entered: {failed[0].strerror}",
-            code="network_unreachable",
-        ) from failed[0]
+        raise failed[0]
     return made[0]
 
 
