@@ -17,6 +17,7 @@ from anyon.domain.ids import ProjectId, UserId
 from anyon.domain.states import Phase
 from anyon.services.archives import place
 from anyon.services.checkpoints import ProjectCheckpoints
+from anyon.services.recoveries import Outcome, Recoveries
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.objects import DamagedError, StoreUnavailableError
@@ -229,6 +230,27 @@ async def test_a_fork_is_a_project_of_its_own(kept: Kept) -> None:
     await kept.use.restores.all_of(LOCAL_ACTOR, fork.id, None, is_forced=False)
     assert (Path(fork.path) / "one").read_text() == "3\n"
     assert await kept.use.archives.checkpoints.records(place(fork)) != b""
+
+
+async def test_a_fork_is_recovered_without_its_source(kept: Kept, tmp_path: Path) -> None:
+    """After the loss of the machine a fork comes back from the store, though its source was deleted before."""
+    project = await kept.world.project()
+    first = await kept.saved(project, one="1")
+    fork = await kept.use.forks.make(LOCAL_ACTOR, project.id, first, "experiment")
+    await kept.world.services.projects.delete(LOCAL_ACTOR, project.id)
+    await kept.use.archives.forget(project)
+    other = Checkpoints(
+        FilesStore(kept.store), cache=tmp_path / "cache-2", clock=SystemClock(), server="two"
+    )
+    async with living(tmp_path / "elsewhere", checkpoints=other) as world:
+        recoveries = Recoveries(
+            checkpoints=other, db=world.db, homes=world.services.homes, clock=SystemClock()
+        )
+        [found] = await recoveries.recover(is_forced=True)
+        assert (found.name, found.outcome) == ("experiment", Outcome.RECOVERED)
+        ran = await world.services.processes.exec(LOCAL_ACTOR, fork.id, ["cat", "one"])
+        assert await world.printed(ran) == b"1"
+    await other.close()
 
 
 async def test_a_fork_that_fails_leaves_nothing(

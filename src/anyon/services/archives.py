@@ -24,6 +24,7 @@ from anyon.failpoints import reached
 from anyon.services.homes import Homes
 from anyon.services.installations import SYSTEM, Installations, note_left_out
 from anyon.services.progresses import Progresses
+from anyon.services.trees import explained
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import remove_tree
@@ -275,9 +276,12 @@ class Archives:
         try:
             names = [n for n in chosen.roots if n != SYSTEM or installed is not None]
             targets = {name: staging / name for name in names}
-            restored = await self._checkpoints.restore(
-                place(project), chosen.id, targets, progress=progress
-            )
+            try:
+                restored = await self._checkpoints.restore(
+                    place(project), chosen.id, targets, progress=progress
+                )
+            except OSError as error:
+                raise explained(error, "bringing the files back") from error
             reached("restore.staged")
             for note in restored.notes:
                 log.warning("project.restored_in_part", project=project.id, note=note)

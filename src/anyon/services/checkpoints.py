@@ -22,6 +22,7 @@ from anyon.services.restores import Restores
 from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
 from anyon.services.upkeep import Upkeep
+from anyon.storage.browsing import Browser
 from anyon.storage.records import Checkpoint
 from anyon.storage.verifying import Verified
 
@@ -84,13 +85,15 @@ def assembled(
         return None
     db, clock, metrics = parts.db, parts.clock, parts.metrics
     activities = Activities(clock)
+    browser = Browser(archives.checkpoints)
     return ProjectCheckpoints(
         archives=archives,
         db=db,
         activities=activities,
-        history=Histories(archives=archives, db=db),
+        history=Histories(archives=archives, browser=browser, db=db),
         restores=Restores(
             archives=archives,
+            browser=browser,
             db=db,
             engine=parts.engine,
             processes=parts.processes,

@@ -22,9 +22,9 @@ class Histories:
     not is one too (``checkpoint_not_found``, ``path_not_found``, ``tree_not_found``).
     """
 
-    def __init__(self, *, archives: Archives, db: Database) -> None:
+    def __init__(self, *, archives: Archives, browser: Browser, db: Database) -> None:
         self._checkpoints = archives.checkpoints
-        self._browser = Browser(archives.checkpoints)
+        self._browser = browser
         self._db = db
 
     async def list(

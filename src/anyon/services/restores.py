@@ -35,6 +35,7 @@ from anyon.services.installations import SYSTEM
 from anyon.services.leases import Leases
 from anyon.services.runs import Runs
 from anyon.services.swaps import Above
+from anyon.services.trees import explained
 from anyon.storage.browsing import Browser
 from anyon.storage.folders import remove_tree
 from anyon.storage.objects import DamagedError
@@ -54,6 +55,7 @@ class Restores:
         self,
         *,
         archives: Archives,
+        browser: Browser,
         db: Database,
         engine: Engine,
         processes: Processes,
@@ -78,7 +80,7 @@ class Restores:
         self._clock = clock
         self._metrics = metrics
         self._grace = grace
-        self._browser = Browser(archives.checkpoints)
+        self._browser = browser
 
     async def all_of(
         self, actor: Actor, project_id: ProjectId, checkpoint_id: str | None, *, is_forced: bool
@@ -242,6 +244,9 @@ class Restores:
         except DamagedError as error:
             self._metrics.checkpoints.restore_failed("entry")
             raise await self._offered_path(project, chosen, path, error) from error
+        except OSError as error:
+            self._metrics.checkpoints.restore_failed("entry")
+            raise explained(error, "bringing the path back") from error
         except BaseException:
             self._metrics.checkpoints.restore_failed("entry")
             raise

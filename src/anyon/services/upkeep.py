@@ -19,6 +19,7 @@ from anyon.domain.ids import ProjectId, new_id
 from anyon.services.activities import Activities
 from anyon.services.archives import Archives, place
 from anyon.services.homes import Homes
+from anyon.services.trees import explained
 from anyon.storage.collection import Collected
 from anyon.storage.comparisons import Compared
 from anyon.storage.folders import remove_tree
@@ -229,6 +230,9 @@ class Upkeep:
             seen = await self._checkpoints.verify(place(project), checkpoint.id, read_data=True)
             offers = [f"whole in {one.intact_id}" for one in seen.damaged if one.intact_id]
             return Compared(problems=[error.message, *seen.problems, *offers][:_MOST])
+        except OSError as error:
+            self._metrics.checkpoints.restore_failed("drill")
+            raise explained(error, "restoring for proof") from error
         finally:
             await asyncio.to_thread(remove_tree, bytes(staging))
 
