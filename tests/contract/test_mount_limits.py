@@ -15,6 +15,7 @@ from tests.mount_fixtures import mounter_or_skip
 from anyon.testing.mount_trials import mount_trial
 from anyon.testing.mounter_contract import PATIENCE, MounterTrial
 
+pytestmark = pytest.mark.timeout(300)
 GIT = {"GIT_CONFIG_GLOBAL": "/dev/null"} | {
     f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
 }

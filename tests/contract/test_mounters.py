@@ -13,6 +13,8 @@ from anyon.testing.mount_trials import mount_trial
 from anyon.testing.mounter_contract import MounterContract, MounterTrial
 from anyon.testing.mounters import FolderMounter
 
+pytestmark = pytest.mark.timeout(300)
+
 
 class TestGcsfuse(MounterContract):
     """gcsfuse with the plan's profile, the bucket whole."""

@@ -21,6 +21,7 @@ from anyon.testing.gcs_emulator import Emulator, running
 from anyon.testing.mount_trials import BUCKET, kill_server, stored, tidy
 from anyon.testing.servers import ServerProcess, serving
 
+pytestmark = pytest.mark.timeout(400)
 PATIENCE = 90.0
 # The plan's minute; shorter where time is counted.
 SILENCE = float(os.environ.get("ANYON_TEST_SILENCE", "6"))
