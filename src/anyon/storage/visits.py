@@ -22,7 +22,6 @@ class Report:
     """(path, what): sockets, FIFOs, devices and unreadable files of what was read; at most 1,000."""
     unstable: list[str] = field(default_factory=list)
     """Files that changed while they were read, each time they were tried."""
-    seen_files: int = 0
     read_files: int = 0
     read_bytes: int = 0
 

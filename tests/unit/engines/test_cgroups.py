@@ -10,6 +10,7 @@ from anyon.engines.cgroups import (
     Hierarchies,
     limit_files,
     make_group,
+    member_pids,
     parse_flat,
     parse_mounts,
 )
@@ -169,3 +170,14 @@ def test_no_control_groups_is_an_os_error():
     """The caller decides what to do without them."""
     with pytest.raises(OSError, match="no control groups"):
         make_group(Hierarchies(), "x")
+
+
+def test_members_are_of_all_depths_or_unknown(tmp_path: Path) -> None:
+    """Groups within count too; a process that this machine cannot number makes the answer unknown."""
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "cgroup.procs").write_text("11\n12\n")
+    (tmp_path / "a/cgroup.procs").write_text("")
+    (tmp_path / "a/b/cgroup.procs").write_text("13\n")
+    assert sorted(member_pids(tmp_path) or ()) == [11, 12, 13]
+    (tmp_path / "a/cgroup.procs").write_text("0\n")
+    assert member_pids(tmp_path) is None
