@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import pytest
 from anyon.testing.servers import ANYON, ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
-RPO_SECONDS = 10.0
-"""What the replica may lose on a loaded machine; an idle one loses two seconds."""
+LAG_SECONDS = 5.0
+"""How long Litestream may take to see a commit on a loaded machine; on an idle one it is a second."""
 _COUNT = """
 import json, sys
 from anyon.db.sqlite import library
@@ -68,7 +69,7 @@ def work(server: ServerProcess, done: Acknowledged, project: str, stop: threadin
 
 
 def killed_under_load(home: Path, settings: dict[str, str]) -> tuple[Acknowledged, float]:
-    """Return what was acknowledged, and the moment of the kill."""
+    """Return what was acknowledged, and a moment of which the replica surely had all."""
     server = ServerProcess(home, "memory", settings)
     server.start()
     done, stop = Acknowledged(), threading.Event()
@@ -85,21 +86,33 @@ def killed_under_load(home: Path, settings: dict[str, str]) -> tuple[Acknowledge
         thread.start()
     ran = server.call("POST", f"/api/projects/{ids[0]}/exec", {"argv": ["echo", "what it said"]})
     done.process = ran["id"]
-    time.sleep(1)
+    deadline = time.monotonic() + 150
+    while len(done.tasks) < 12:
+        assert time.monotonic() < deadline, server.log.read_text()[-3000:]
+        time.sleep(0.1)
     for project in ids:  # a checkpoint of each, with some of the tasks
         server.call("POST", f"/api/projects/{project}/checkpoints")
     store = Path(settings["ANYON_STORE"])
-    deadline = time.monotonic() + 90
     while len(list(store.glob("objects/server+/*/snapshots+/*/manifest=*"))) < 3:
         assert time.monotonic() < deadline, server.log.read_text()[-3000:]
         time.sleep(0.2)
-    time.sleep(RPO_SECONDS)
-    killed_at = time.monotonic()
+    marked_at, wall = time.monotonic(), time.time()
+    while carried_on_at(server) < wall + LAG_SECONDS:
+        assert time.monotonic() < deadline, server.log.read_text()[-3000:]
+        time.sleep(0.2)
     server.kill()
     stop.set()
     for thread in threads:
         thread.join()
-    return done, killed_at
+    return done, marked_at
+
+
+def carried_on_at(server: ServerProcess) -> float:
+    """Return when the store last had all that Litestream had written, as the server tells it."""
+    with urllib.request.urlopen(f"{server.address}/metrics", timeout=90) as answer:
+        lines = answer.read().decode().splitlines()
+    name = "anyon_state_replica_timestamp_seconds "
+    return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
 
 def recovered(home: Path, store: Path, *options: str) -> dict[str, Any]:
@@ -132,13 +145,14 @@ def test_a_server_is_lost_under_load(tmp_path: Path) -> None:
     """
     home, store, new = tmp_path / "home", tmp_path / "store", tmp_path / "new"
     settings = {"ANYON_STORE": str(store), "ANYON_SNAPSHOT_INTERVAL": "2s"}
-    done, killed_at = killed_under_load(home, settings)
+    done, marked_at = killed_under_load(home, settings)
     shutil.rmtree(home)  # the machine is gone
     assert len(done.tasks) > 20
-    said = recovered(new, store)
+    # Asked for: snapshots every two seconds may overtake it on a loaded machine.
+    said = recovered(new, store, "--state", "replica")
     assert said["state"]["source"] == "replica"
     assert {one["outcome"] for one in said["projects"]} == {"recovered"}
-    found, wanted = rows(new), done.before(killed_at - RPO_SECONDS)
+    found, wanted = rows(new), done.before(marked_at)
     assert wanted["projects"] <= found["projects"]
     assert wanted["tasks"] <= found["tasks"], sorted(wanted["tasks"] - found["tasks"])
     assert len(found["tokens"]) >= len(wanted["tokens"]) > 0
