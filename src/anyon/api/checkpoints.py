@@ -34,7 +34,7 @@ Since = Annotated[
 PathText = Annotated[
     str,
     Query(
-        max_length=200_000,
+        max_length=5_000,  # of which each may take 12 bytes: a request's head holds 64 KiB
         description="`<tree>/<path>`; bytes that are no printable text, and %, are %XX in it.",
     ),
 ]
