@@ -153,7 +153,9 @@ def test_packages_survive_a_container(tmp_path: Path) -> None:
     if docker_sockets.find() is None:
         missing("no Docker engine answers: run scripts/services/docker.sh start")
     image = f"anyon-test-{uuid4()}"
-    with serving(tmp_path / "home", "docker", **SETTINGS) as server:
+    # What is in no checkpoint is to be so for certain.
+    unasked = {"ANYON_CHECKPOINT_INTERVAL": "0"}
+    with serving(tmp_path / "home", "docker", **SETTINGS, **unasked) as server:
         install(server)
         anyon(server.address, "checkpoint", "save", "p")
         lose_container(server)

@@ -12,6 +12,7 @@ from anyon.clock import SystemClock
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Event, Project
 from anyon.domain.errors import AnyonError, ConflictError, InvalidInputError
+from anyon.domain.ids import ProjectId
 from anyon.domain.states import Phase
 from anyon.services import installations
 from anyon.services.homes import Homes
@@ -185,6 +186,47 @@ async def test_a_death_while_filling_is_survived(
     await here.wake()
     assert here.tool().read_text() == "saved"
     await here.world.end()
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+async def test_half_of_a_layer_is_never_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_checked: bool
+) -> None:
+    """A container that is removed while its layer is read fails the save; without the look it is lost."""
+    removes: list[Layered] = []
+
+    @asynccontextmanager
+    async def pause(_: ProjectId) -> AsyncIterator[None]:
+        # As an engine does: the files first, what is known of the container last.
+        for each in removes:
+            each.tool().unlink()
+        yield
+        while removes:
+            each = removes.pop()
+            del each.engine.layers[each.project.id]
+
+    async with layered(tmp_path, MemoryStore(), pause=pause) as found:
+        found.install("saved")
+        await found.save()
+        Path(found.project.path, "new").write_text("new")
+        removes.append(found)
+        if is_checked:
+            with pytest.raises(ConflictError) as lost:
+                await found.save()
+            assert lost.value.code == "layer_lost"
+        else:  # the control
+
+            async def never(*_: object) -> None:
+                pass
+
+            archives = found.world.services.archives
+            assert archives is not None
+            monkeypatch.setattr(installations.Installations, "check", never)
+            await found.save()
+        await found.engine.remove(found.project.id)
+        await found.save()
+        await found.wake()
+        assert found.tool().exists() == is_checked
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"checkpoint": "x"}'])

@@ -38,11 +38,14 @@ class DockerLayers:
         """Return the container's layer, None when there is no container."""
         path = f"/containers/{container_name(project)}/json"
         try:
-            return parse_layer(await self._client.get(path, deadline=LOOK))
+            answer = await self._client.get(path, deadline=LOOK)
         except RefusedError as error:
             if error.status == 404:
                 return None
             raise docker_errors.failed("look at the container", error) from error
+        # The engine deletes the layer first and forgets the container last.
+        is_going = str((answer.get("State") or {}).get("Status")) in {"removing", "dead"}
+        return None if is_going else parse_layer(answer)
 
 
 def why_hidden(info: Mapping[str, Any], host: Host, *, is_local: bool) -> str:

@@ -29,7 +29,7 @@ class KeepsLayers(Protocol):
         ...
 
     async def layer(self, project: ProjectId) -> Layer | None:
-        """Return the container's layer, None when there is no container.
+        """Return the container's layer, None when there is no container, or its removal has begun.
 
         It may be read at any time, and written while the container has never been started.
         MissingError (``layer_hidden``) where it is out of reach.

@@ -157,16 +157,18 @@ class Archives:
         records = await self._db.read(copies.of_project, project.id)
         trees = self._homes.trees(project)
         trees = {name: trees[name] for name in self._trees - {SYSTEM}}
-        bases = {}
+        bases, check = {}, None
         if self._installations is not None:
             installed = await self._installations.tree(project)
             if installed is not None:
-                trees[SYSTEM], bases[SYSTEM] = installed
+                trees[SYSTEM], bases[SYSTEM] = installed.path, installed.base
+                check = partial(self._installations.check, project, installed)
         save = partial(
             self._checkpoints.save,
             place(project),
             trees,
             bases=bases,
+            check=check,
             reason=reason,
             epoch=epoch,
             records=records,

@@ -16,7 +16,7 @@ from anyon.db import events as event_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Project
-from anyon.domain.errors import EngineFailedError
+from anyon.domain.errors import ConflictError, EngineFailedError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
@@ -41,6 +41,15 @@ class Waiting:
 
     checkpoint: str
     base: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """Where what is installed lies now, over what, and in which container, if it is in one."""
+
+    path: Path
+    base: Mapping[str, str]
+    container: str = ""
 
 
 class Installations:
@@ -75,22 +84,39 @@ class Installations:
         """Whether the engine keeps what is installed in each container."""
         return self._layers is not None
 
-    async def tree(self, project: Project) -> tuple[Path, Mapping[str, str]] | None:
-        """Return where it lies now and over what, None where there is nothing of it.
+    async def tree(self, project: Project) -> Installed | None:
+        """Return where it lies now, None where there is nothing of it.
 
         Of a container that somebody removed it is fetched from the last checkpoint: the next one
         would be without it.
         """
         place = self._homes.system(project.id)
         if self._layers is None:
-            return (place, self._base) if place.is_dir() or await self._fetched(project) else None
+            is_there = place.is_dir() or await self._fetched(project)
+            return Installed(path=place, base=self._base) if is_there else None
         if self._waiting(project) is None:
             layer = await self._layers.layer(project.id)
             if layer is not None:
-                return layer.path, layer.base
+                return Installed(path=layer.path, base=layer.base, container=layer.container)
             await self._fetched(project)
         waiting = self._waiting(project)
-        return (place, waiting.base) if waiting is not None else None
+        return Installed(path=place, base=waiting.base) if waiting is not None else None
+
+    async def check(self, project: Project, installed: Installed) -> None:
+        """Raise ConflictError ``layer_lost`` if what was read at *installed* may have been going meanwhile.
+
+        A layer goes file by file when a stranger removes its container: half of it must not be
+        confirmed as what is installed.
+        """
+        if self._layers is None or not installed.container:
+            return
+        layer = await self._layers.layer(project.id)
+        if layer is None or layer.container != installed.container:
+            raise ConflictError(
+                "the project's container was removed while it was saved",
+                code="layer_lost",
+                hint="Save again: what was installed is taken over from the last checkpoint.",
+            )
 
     def accepts(self, root: Root) -> bool:
         """Say whether a saved tree is a layer of this engine: others have another form."""

@@ -4,7 +4,7 @@ What only reads the past is in ``histories``.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from anyon.storage.collection import Collected
 from anyon.storage.comparisons import Compared
 from anyon.storage.exclusions import DEFAULTS, parse
 from anyon.storage.histories import History
-from anyon.storage.jobs import Bridged, Jobs
+from anyon.storage.jobs import Bridged, Jobs, asked
 from anyon.storage.journals import Journal
 from anyon.storage.keys import Keys, PlainKeys
 from anyon.storage.knowledge import Knowledge, KnowledgeDamagedError
@@ -81,12 +81,14 @@ class Checkpoints(History):
         records: bytes = b"",
         freeze: Freeze | None = None,
         bases: Mapping[str, Mapping[str, str]] | None = None,
+        check: Callable[[], Coroutine[None, None, None]] | None = None,
         progress: Callable[[Saving], None] | None = None,
     ) -> Saved:
         """Capture *trees* (``workspace``, ``home``, ``system``) and return once that is durable.
 
         *progress* is told how far it is, a few times a second, from a worker thread.
         *bases* says of trees that are layers what they lie over; it is kept with them.
+        *check* is asked once everything is read, and raises where that is not to be confirmed.
 
         When nothing has changed the last checkpoint is returned, once it is seen to be the
         head still. With *freeze* everything is copied first, and again what changed meanwhile
@@ -98,6 +100,7 @@ class Checkpoints(History):
         wish = Wish(
             trees=dict(trees),
             bases=bases or {},
+            check=(lambda: asked(check(), loop)) if check is not None else None,
             reason=reason,
             at=self._clock.now(),
             epoch=epoch,

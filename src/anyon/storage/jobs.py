@@ -67,4 +67,9 @@ class Bridged(Generic[T]):
         self._wait(self._context.__aexit__(kind, error, trace))
 
     def _wait(self, step: Coroutine[Any, Any, U]) -> U:
-        return asyncio.run_coroutine_threadsafe(step, self._loop).result()
+        return asked(step, self._loop)
+
+
+def asked(step: Coroutine[Any, Any, U], loop: asyncio.AbstractEventLoop) -> U:
+    """Run *step* on the event loop from a worker thread, and return what it returns."""
+    return asyncio.run_coroutine_threadsafe(step, loop).result()

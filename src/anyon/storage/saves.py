@@ -55,6 +55,8 @@ class Wish:
     trees: Mapping[str, Path]
     bases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reason: str
+    check: Callable[[], None] | None = None
+    """Raises where what was read is not to be confirmed; asked once all is read."""
     at: datetime
     epoch: int = 0
     owner: str = ""
@@ -132,8 +134,16 @@ class Save:
             records = uploads.add(self._wish.records, is_node=True) if self._wish.records else None
             uploads.flush()
             reached("checkpoint.packs_durable")
+        except (
+            FileNotFoundError
+        ) as error:  # a whole tree: what goes inside of one is just not in it
+            raise NotFoundError(
+                f"a tree went away while it was read: {error}", code="tree_not_found"
+            ) from error
         finally:
             uploads.close()
+        if self._wish.check is not None:
+            self._wish.check()
         is_new = self._differs(parent, state, records)
         checkpoint = parent
         if checkpoint is None or is_new:

@@ -396,6 +396,22 @@ async def test_a_missing_tree_is_an_error(checkpoints: Checkpoints, tmp_path: Pa
     assert await checkpoints.latest(PROJECT) is None
 
 
+async def test_a_tree_that_goes_while_it_is_read(
+    checkpoints: Checkpoints, store: MemoryStore, tree: Path
+) -> None:
+    """A tree that is removed in the middle of a save ends it with words, and confirms nothing."""
+
+    @asynccontextmanager
+    async def freeze() -> AsyncIterator[None]:
+        shutil.rmtree(tree)
+        yield
+
+    with pytest.raises(NotFoundError) as gone:
+        await checkpoints.save(PROJECT, {"system": tree}, freeze=freeze)
+    assert gone.value.code == "tree_not_found"
+    assert await checkpoints.latest(PROJECT) is None
+
+
 async def test_a_cancelled_save_ends(checkpoints: Checkpoints, tree: Path) -> None:
     """After a cancelled call nothing goes on; the next save works."""
     task = asyncio.create_task(checkpoints.save(PROJECT, {"workspace": tree}))
