@@ -28,6 +28,8 @@ def checkpoint(it: Checkpoint) -> lives.Checkpoint:
         size_bytes=it.size_bytes,
         new_bytes=it.new_bytes,
         unreadable=it.unreadable,
+        unstable=it.unstable,
+        look=it.look,
         trees=sorted(it.roots),
     )
 

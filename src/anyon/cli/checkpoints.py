@@ -85,6 +85,10 @@ def create(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> N
         say(f"saved {taken.files} files ({byte_size(taken.size_bytes)}) as {taken.id}")
         if taken.unreadable:
             say(f"{taken.unreadable} files or directories could not be read: they are not in it")
+        if taken.unstable:
+            say(
+                f"{taken.unstable} files were written while they were read: they may be of two moments"
+            )
 
 
 app.command("save", hidden=True)(create)
@@ -113,6 +117,8 @@ def show(
         ("stored", f"{one.packs} packs, {byte_size(one.stored_bytes)}"),
         ("borrowed packs", one.borrowed_packs),
         ("unreadable", one.unreadable),
+        ("unstable", one.unstable),
+        ("last look by", one.look or "nothing was held still"),
         ("written by", one.tool),
     ):
         say(f"{name + ':':<16}{value}")

@@ -79,6 +79,10 @@ class Checkpoint(_Model):
     new_bytes: int
     unreadable: int = 0
     """Files and directories that could not be read, so they are not in it."""
+    unstable: int = 0
+    """Files that were written while they were read."""
+    look: str = ""
+    """How it was found what changed while everything stood still: ``journal``, ``scan``, or empty if nothing did."""
     trees: list[str] = []
     """``workspace``, ``home``; and ``system`` where what is installed outside the project is in it."""
 
