@@ -93,6 +93,7 @@ async def test_memory_is_a_limit_like_places(tmp_path: Path) -> None:
     limits = Limits(memory_bytes=100 * MIB)
     async with begun(tmp_path, max_memory=250 * MIB, limits=limits) as life:
         one, two = await life.world.project("one"), await life.world.project("two")
+        await life.clock.advance(MINUTE)
         await run(life, two, "true")
         await life.pass_time(6 * MINUTE)
         three = await life.world.project("three")
