@@ -343,7 +343,7 @@ async def test_damage_is_named_and_an_intact_version_offered(kept: Kept) -> None
     assert "one" in damaged.value.message
     assert not list((kept.world.home / "restores").iterdir())
     now = await kept.world.services.projects.get(LOCAL_ACTOR, project.id)
-    assert (now.phase, now.state_reason) == (Phase.STOPPED, "restore_failed")
+    assert now.phase is Phase.STOPPED
     await kept.run(project, "test $(cat one | head -c 1) = 3")
     audit = await kept.use.upkeep.verify(project, read_data=True)
     named = {(one.path, one.intact_id) for some in audit.damaged.values() for one in some}
@@ -428,6 +428,13 @@ async def test_looking_wakes_nothing(kept: Kept) -> None:
     # One path of it can come back all the same: then, and only then, the rest comes too.
     await kept.use.restores.path(LOCAL_ACTOR, project.id, first, b"workspace/one", is_forced=False)
     assert (Path(project.path) / "one").read_text() == "1"
+    # It is called stopped, so the store has it: what was put back too.
+    now = await services.projects.get(LOCAL_ACTOR, project.id)
+    assert now.phase is Phase.STOPPED
+    text = await kept.use.archives.checkpoints.read(
+        place(project), None, "workspace/one", limit_bytes=9
+    )
+    assert text == b"1"
 
 
 async def test_a_strangers_view(kept: Kept) -> None:

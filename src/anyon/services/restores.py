@@ -178,7 +178,17 @@ class Restores:
                     await self._archives.bring_back(project, self._archives.wanted(project))
                     await self._containers.record(project.id, Phase.STOPPED, reason="restored")
                 await self._archives.save(project, reason="before_restore")
-                await self._put_back(project, chosen, path, activity.progress)
+                now = await self._db.read(project_rows.find, project.id)
+                is_down = now is not None and now.phase is Phase.STOPPED
+                if is_down:  # until what is put back is in the store too
+                    await self._containers.record(
+                        project.id, Phase.STOPPED_UNSAVED, reason="restored"
+                    )
+                try:
+                    await self._put_back(project, chosen, path, activity.progress)
+                finally:
+                    if is_down:
+                        await self._confirm(project)
                 if (await self._found(actor, project_id)).phase is Phase.STOPPED:
                     await self._confirm(project)
         log.info("project.path_restored", project=project.id, checkpoint=chosen.id)

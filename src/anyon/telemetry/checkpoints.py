@@ -17,6 +17,7 @@ SAVES = (
     "asked",
     "archive",
     "before_restore",
+    "restored",
     "delete",
 )
 """Why saves are made."""
