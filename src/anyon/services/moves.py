@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -43,7 +43,6 @@ class Moved:
     project: Project
     state: str
     files: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 class Moves:
