@@ -124,6 +124,7 @@ async def nothing() -> AsyncIterator[None]:
     yield
 
 
+@pytest.mark.timeout(120 + EXAMPLES)
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners and closed files are root's")
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(rounds=st.lists(ROUND, min_size=1, max_size=4))
