@@ -468,10 +468,14 @@ class LifeMachine(RuleBasedStateMachine):
     async def _reap(self) -> None:
         before = {model.id: await self._project(model) for model in self.models}
         await self.world.services.deletions.purge()
-        for model in list(self.models):
-            if await self.world.db.read(project_rows.find, model.id) is not None:
-                continue
-            self.models.remove(model)
+        gone = [
+            model
+            for model in self.models
+            if await self.world.db.read(project_rows.find, model.id) is None
+        ]
+        # All at once: what is wrong with one must not be told as the loss of another.
+        self.models = [model for model in self.models if model not in gone]
+        for model in gone:
             deleted_at = before[model.id].deleted_at
             assert deleted_at is not None, "a project was forgotten that nobody deleted"
             assert self.clock.now() - deleted_at > WINDOW, "a project was forgotten too soon"
