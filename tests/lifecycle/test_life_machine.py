@@ -69,7 +69,7 @@ PURGE = Deletions.purge
         (Steps, "_save_stopped", _called_stopped, "lost|not what was written|no checkpoint"),
         (MemoryEngine, "remove", _never_confirmed, "has a container"),
         (Containers, "_bring_files_back", _never_confirmed, "lost"),
-        (Deletions, "purge", _hasty, "too soon"),
+        (Deletions, "purge", _hasty, "too soon|record is gone"),
     ],
 )
 def test_the_machine_sees_what_is_broken(
