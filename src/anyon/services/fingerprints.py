@@ -14,7 +14,9 @@ Fingerprint = Mapping[bytes, str]
 # Git refreshes an index when it looks, and the worktree made ahead (``git/spares.py``) comes and
 # goes: that is nobody's work.
 _NOBODYS = re.compile(
-    rb"\.git/(worktrees/[^/]+/)?index|(\.git/worktrees|\.worktrees)/anyon-spare(/.*)?", re.DOTALL
+    rb"\.git/(worktrees/[^/]+/)?index|(\.git/worktrees|\.worktrees)/anyon-spare(/.*)?"
+    rb"|\.git/anyon-spare\.lock",
+    re.DOTALL,
 )
 
 

@@ -142,12 +142,18 @@ class Moves:
                 code="project_busy",
                 hint="Stop it, or wait, and repeat: a move replaces the files under it.",
             )
-        if project.phase not in _RESTING or is_lost(project):
+        if is_lost(project) or not await self._is_here(project):
             raise ConflictError(
                 f"the project's files are not here to be moved (it is {project.phase.value})",
                 code="project_not_here",
                 hint="Wake it first (`anyon project wake`); its next work brings them back.",
             )
+
+    async def _is_here(self, project: Project) -> bool:
+        """Say whether its files can be moved; a container that went may have left them here."""
+        if project.phase is Phase.ABSENT:
+            return await asyncio.to_thread(Path(project.path, ".git").exists)
+        return project.phase in _RESTING
 
     async def _target(self, project: Project, *, to_mount: bool) -> Path:
         """Return an empty place for the copy; what a move that was cut off has left there goes."""
