@@ -1,6 +1,7 @@
 """Running the server until it is told to stop."""
 
 import asyncio
+import signal
 
 import structlog
 
@@ -24,6 +25,7 @@ async def serve(settings: Settings) -> None:
     engine or the database say.
     """
     failpoints.arm(settings.failpoint)
+    hear_ignored_signals()
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     configure_logging(
         settings.log_level,
@@ -34,6 +36,18 @@ async def serve(settings: Settings) -> None:
     with only_server(settings.home, address=f"{settings.host}:{settings.port}"):
         async with assembled(settings) as anyon:
             await _serve(anyon)
+
+
+def hear_ignored_signals() -> None:
+    """Let the server itself go on ignoring what it was started to ignore (``nohup``), and nothing that it starts.
+
+    An ignored signal stays ignored in every program started from here, and a shell cannot undo
+    that; a handler ends with the start of another program. Only for the main thread.
+    """
+    # Python ignores these two by itself, and gives them back to what it starts.
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
 
 
 async def _serve(anyon: Anyon) -> None:
