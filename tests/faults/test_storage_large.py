@@ -26,6 +26,7 @@ from anyon.engines.docker import DockerEngine
 from anyon.engines.engine import Engine
 from anyon.engines.pauses import PausingEngine, Still
 from anyon.storage import captures
+from anyon.storage.captures import RACY_NS
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.saves import Progress, Saved
@@ -155,6 +156,7 @@ def written(root: Path) -> list[int]:
 async def test_many_files_under_work(large: Large) -> None:
     """Each save is of one instant, finds what changed by the journal, and comes back whole."""
     await asyncio.to_thread(fill, large.tree, FILES)
+    await asyncio.sleep(2 * RACY_NS / 1e9)  # what is as young as the look is read again at the next
     with growth() as grown:
         first = await large.save()
     assert grown[0] < MAX_GROWTH_BYTES
