@@ -9,7 +9,7 @@ from anyon.clock import SystemClock
 from anyon.db import leases as lease_rows
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.errors import ConflictError
-from anyon.services.leases import Leases
+from anyon.services.leases import SPARE, Leases
 from anyon.services.supervisors import Supervisor
 from anyon.testing.worlds import World, until
 
@@ -100,3 +100,22 @@ async def test_finish_outlives_its_caller() -> None:
     go_on.set()
     async with asyncio.timeout(30):
         await done.wait()
+
+
+async def test_the_servers_own_chore_is_waited_for_and_work_is_told(world: World) -> None:
+    """Who asks for work finds none while a worktree is made ahead, and finds real work at once."""
+    project, leases = await world.project(), world.services.leases
+    begun = asyncio.Event()
+
+    async def chore() -> None:
+        async with leases.hold(project.id, holder=SPARE, reason="spare"):
+            begun.set()
+            await asyncio.sleep(0.3)
+
+    making = asyncio.create_task(chore())
+    await begun.wait()
+    assert SPARE in [one.holder for one in await leases.of(project.id)]
+    assert await leases.of_work(project.id) == []
+    await making
+    async with leases.hold(project.id, holder="process", reason="agent"):
+        assert "process" in [one.holder for one in await leases.of_work(project.id)]

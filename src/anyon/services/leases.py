@@ -1,5 +1,6 @@
 """Leases: who has a project awake and why; and the claim of this server on the projects it acts on."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -20,6 +21,9 @@ log = structlog.get_logger(__name__)
 TTL = timedelta(seconds=60)
 HOLD = "hold of "
 """What the holder of a lease begins with that a user asked for."""
+SPARE = "spare"
+"""The holder while a worktree is made ahead: the server's own chore, over in a moment."""
+_CHORE_SECONDS, _CHORE_LOOK_SECONDS = 10.0, 0.05
 
 
 class Leases:
@@ -116,6 +120,19 @@ class Leases:
     async def of(self, project_id: ProjectId) -> Sequence[Lease]:
         """Return who holds the project awake now, oldest first."""
         return [lease for lease in await self.all_held() if lease.project_id == project_id]
+
+    async def of_work(self, project_id: ProjectId) -> Sequence[Lease]:
+        """Return who holds the project, as ``of``, once the server's own chore there is over.
+
+        Nobody who asks for something is to be told that the project is busy because of that. A
+        chore that takes longer than 10 s counts like work.
+        """
+        for _ in range(round(_CHORE_SECONDS / _CHORE_LOOK_SECONDS)):
+            held = await self.of(project_id)
+            if any(lease.holder != SPARE for lease in held) or not held:
+                return held
+            await asyncio.sleep(_CHORE_LOOK_SECONDS)
+        return await self.of(project_id)
 
     async def all_held(self) -> Sequence[Lease]:
         """Return every project's holders, oldest first.

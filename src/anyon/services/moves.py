@@ -136,7 +136,7 @@ class Moves:
         return Moved(project=replace(project, path=str(target)), state="moved")
 
     async def _check(self, project: Project) -> None:
-        if await self._leases.of(project.id):
+        if await self._leases.of_work(project.id):
             raise ConflictError(
                 "something is running in the project",
                 code="project_busy",

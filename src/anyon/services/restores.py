@@ -308,7 +308,7 @@ class Restores:
             await self._runs.stop(process)
 
     async def _check_idle(self, project: Project, *, is_forced: bool) -> None:
-        if not is_forced and await self._leases.of(project.id):
+        if not is_forced and await self._leases.of_work(project.id):
             raise ConflictError(
                 "something is running in the project",
                 code="project_busy",

@@ -12,6 +12,7 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
 from anyon.git.repository import Repositories
 from anyon.services.containers import Containers
+from anyon.services.leases import SPARE
 from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ class Spares:
         try:
             await after.wait()
             await self._clock.sleep(PAUSE)
-            guard = self._containers.guarded(project.id, holder="spare", reason="spare")
+            guard = self._containers.guarded(project.id, holder=SPARE, reason="spare")
             async with guard as is_running:
                 if is_running:
                     self._made[project.id] = asyncio.Event()
