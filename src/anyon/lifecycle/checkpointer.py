@@ -12,7 +12,6 @@ from anyon.db.databases import Database
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
-from anyon.domain.states import Phase
 from anyon.services.archives import Archives
 from anyon.services.homes import Homes
 from anyon.services.leases import Leases
@@ -92,18 +91,18 @@ class Checkpointer:
 
     async def _due(self) -> Sequence[Project]:
         """Return the projects to save now, the one that waits longest first."""
-        projects = await self._db.read(project_rows.living)
+        projects = await self._db.read(project_rows.awake)
         held = {lease.project_id for lease in await self._leases.all_held()}
-        living = {project.id for project in projects}
-        self._ended = (self._ended | (self._held - held)) & living - held
+        awake = {project.id for project in projects}
+        self._ended = (self._ended | (self._held - held)) & awake - held
         self._held = held
-        self._known = {k: v for k, v in self._known.items() if k in living}
+        # A stop has saved what sleeps now: what is known of it is of no use at its waking.
+        self._known = {k: v for k, v in self._known.items() if k in awake}
         # What lies on a mounted bucket is saved at stops only: it is in the bucket already.
         found = [
             project
             for project in projects
-            if project.phase in {Phase.RUNNING, Phase.FROZEN}
-            and not self._homes.is_mounted(project)
+            if not self._homes.is_mounted(project)
             and project.id not in self._under_way
             and self._needs_save(project, is_held=project.id in held)
         ]
