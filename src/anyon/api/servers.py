@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -33,9 +33,19 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells the application first that it is about to go."""
+    """A uvicorn server that tells the application first that it is about to go.
 
-    def __init__(self, app: FastAPI, *, host: str, port: int) -> None:
+    *on_listening* is called once the port takes connections, never if it cannot be had.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        host: str,
+        port: int,
+        on_listening: Callable[[], object] = lambda: None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             host=host,
@@ -50,6 +60,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
         self._leaving = asyncio.Event()
+        self._on_listening = on_listening
         super().__init__(config)
         self._app = app
 
@@ -65,6 +76,7 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Wait to be told to stop. The library's own loop looks ten times a second."""
+        self._on_listening()
         await self._leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

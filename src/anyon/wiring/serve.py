@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from functools import partial
 
 import structlog
 
@@ -52,11 +53,16 @@ def hear_ignored_signals() -> None:
 
 async def _serve(anyon: Anyon) -> None:
     settings = anyon.settings
-    server = Server(anyon.app, host=settings.host, port=settings.port)
+    server = Server(
+        anyon.app,
+        host=settings.host,
+        port=settings.port,
+        # What systemd starts after us connects at once.
+        on_listening=partial(notifications.notify, "READY=1"),
+    )
     dog = notifications.watchdog()
     found = [*anyon.loops, *([dog] if dog else [])]
     background = asyncio.create_task(loops.run(found, anyon.clock), name="loops")
-    notifications.notify("READY=1")
     log.info(
         "server.starting", address=f"{settings.host}:{settings.port}", engine=anyon.engine.name
     )
