@@ -146,7 +146,7 @@ class Moves:
             raise ConflictError(
                 f"the project's files are not here to be moved (it is {project.phase.value})",
                 code="project_not_here",
-                hint="Wake it first (`anyon project wake`); its next work brings them back.",
+                hint="Its next work brings them back: `anyon exec PROJECT -- true`, then repeat this.",
             )
 
     async def _is_here(self, project: Project) -> bool:

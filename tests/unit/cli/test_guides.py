@@ -1,4 +1,4 @@
-"""What the guides tell to type is there: every command of theirs, with every option."""
+"""What the guides and the errors' hints tell to type is there: every command, with every option."""
 
 import re
 import shlex
@@ -65,6 +65,17 @@ def test_what_a_page_tells_to_type_is_there(page: Path) -> None:
     """A command that was renamed is renamed in the guides too."""
     found = [problem(line) for line in typed(page.read_text())]
     assert [one for one in found if one] == []
+
+
+_HINT = re.compile(r"`(anyon [a-z][^`\n]*)`")
+
+
+def test_what_a_hint_tells_to_type_is_there() -> None:
+    """An error does not send anybody to a command that nobody has written."""
+    sources = (ROOT / "src/anyon").rglob("*.py")
+    hints = [line for source in sources for line in _HINT.findall(source.read_text())]
+    assert len(hints) > 20
+    assert [found for found in map(problem, hints) if found] == []
 
 
 def test_a_command_that_is_not_there_is_seen() -> None:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from anyon.domain.mounts import MountState
 from anyon.storage.mounts import probes, programs
 from anyon.storage.mounts.mounter import (
     LOOK_DEADLINE,
@@ -17,6 +16,7 @@ from anyon.storage.mounts.mounter import (
     MountInfo,
     MountSpec,
 )
+from anyon.storage.mounts.mountings import mounted
 
 PROGRAM = "gcsfuse"
 _BYTES_PER_ENTRY = 1640
@@ -106,22 +106,14 @@ class Gcsfuse:
 
     async def mount(self, spec: MountSpec) -> MountInfo:
         """Mount the bucket."""
-        self.check()
-        info = await self.look(spec)
-        if info.state in {MountState.ALIVE, MountState.SILENT}:
-            return info
-        await self.unmount(spec, is_forced=True)
-        programs.refuse_full(spec.place)
-        config = write(spec)
-        argv = [self._found(), "--config-file", str(config), spec.bucket, str(spec.place)]
-        try:
+
+        async def start() -> None:
+            argv = [self._found(), "--config-file", str(write(spec)), spec.bucket, str(spec.place)]
             await programs.run(
                 argv, log=spec.work / "mount.log", own_log=log_of(spec), deadline=MOUNT_DEADLINE
             )
-        except BaseException:
-            await self.unmount(spec, is_forced=True)
-            raise
-        return await self.look(spec)
+
+        return await mounted(self, spec, start)
 
     async def unmount(self, spec: MountSpec, *, is_forced: bool = False) -> None:
         """Unmount; gcsfuse writes what is open before it goes."""

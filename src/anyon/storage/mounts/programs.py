@@ -125,5 +125,5 @@ async def unmount(place: Path, *, is_forced: bool) -> None:
             raise ConflictError(
                 f"{place} cannot be unmounted: {said.decode('utf-8', 'replace').strip()}",
                 code="mount_busy",
-                hint="Stop what uses it (`anyon project stop`), or force it.",
+                hint="End what has files of it open and repeat, or `anyon mount down --force`.",
             )

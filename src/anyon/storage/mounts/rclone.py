@@ -19,6 +19,7 @@ from anyon.storage.mounts.mounter import (
     MountInfo,
     MountSpec,
 )
+from anyon.storage.mounts.mountings import mounted
 
 PROGRAM = "rclone"
 _REMOTE = "ANYON"
@@ -99,28 +100,20 @@ class Rclone:
 
     async def mount(self, spec: MountSpec) -> MountInfo:
         """Mount the bucket."""
-        self.check()
-        info = await self.look(spec)
-        if info.state in {MountState.ALIVE, MountState.SILENT}:
-            return info
-        await self.unmount(spec, is_forced=True)
-        programs.refuse_full(spec.place)
-        spec.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (spec.work / _SOCKET).unlink(missing_ok=True)
-        argv = [self._found(), *arguments(spec)]
-        try:
+
+        async def start() -> None:
+            spec.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (spec.work / _SOCKET).unlink(missing_ok=True)
             await programs.run(
-                argv,
+                [self._found(), *arguments(spec)],
                 log=spec.work / "mount.log",
                 own_log=spec.work / _LOG,
                 deadline=MOUNT_DEADLINE,
                 env=environment(spec),
             )
             await _check_bucket(spec)
-        except BaseException:
-            await self.unmount(spec, is_forced=True)
-            raise
-        return await self.look(spec)
+
+        return await mounted(self, spec, start)
 
     async def unmount(self, spec: MountSpec, *, is_forced: bool = False) -> None:
         """Unmount, once what was closed is in the bucket; a forced one waits for nothing."""
