@@ -25,7 +25,7 @@ from anyon.testing.servers import ServerProcess, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 NOWHERE = "127.0.0.1:9"
-QUERIES = [query for one in DASHBOARDS for panel in one.panels for query in panel.queries]
+EXPRESSIONS = [asked.expr for one in DASHBOARDS for panel in one.panels for asked in panel.targets]
 EXEMPLARS = {
     "query": "anyon_http_request_duration_seconds_bucket",
     "start": "2020-01-01T00:00:00Z",
@@ -112,8 +112,8 @@ def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
         with prometheus(config, tmp_path / "data") as asked:
             wait_for(lambda: has_number(asked.query('up{job="anyon-containers"} == 1')))
             with loaded(server, work(server)):
-                for query in QUERIES:
-                    wait_for(lambda expr=query.expr: has_number(asked.query(expr)))
+                for expression in EXPRESSIONS:
+                    wait_for(lambda expr=expression: has_number(asked.query(expr)))
             assert asked.query('anyon_containers_total{status="no such status"}') == []
             names, selectors = asked_by_rules(asked)
             assert len(names) >= 9

@@ -9,8 +9,7 @@ from pathlib import PurePosixPath
 from string import Template
 
 from anyon.domain.errors import InvalidInputError
-from anyon.monitoring import grafana
-from anyon.monitoring.dashboards import DASHBOARDS
+from anyon.monitoring.dashboards import DASHBOARDS, text_of
 
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file, beside prometheus.yml
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -105,7 +104,7 @@ def render(targets: Targets) -> Mapping[PurePosixPath, str]:
     files = {PurePosixPath(path): _filled(name, values) for path, name in places.items()}
     for dashboard in DASHBOARDS:
         path = PurePosixPath("grafana/dashboards") / f"{dashboard.uid}.json"
-        files[path] = grafana.text_of(dashboard)
+        files[path] = text_of(dashboard)
     return files
 
 

@@ -1,255 +1,244 @@
 """Dashboards about the server, its storage and its machine."""
 
-from anyon.monitoring.panels import Dashboard, Panel, Query, p95, per_second
+from grafana_foundation_sdk.models import units
 
-STORAGE = Dashboard(
-    uid="anyon-storage",
-    title="Anyon Storage",
-    about="Saves and restores, the store behind them, and the disks.",
-    panels=(
-        Panel(
-            title="Oldest work not saved",
-            queries=(Query("anyon_checkpoint_age_seconds", "age"),),
-            about="So much would be lost if the machine were lost now.",
-            unit="s",
-        ),
-        Panel(
-            title="Oldest work not saved by class",
-            queries=(Query("anyon_checkpoint_class_age_seconds", "{{class}}"),),
-            about="Active: held by somebody. Idle: awake, held by nobody. Stopped: not saved before it stopped.",
-            unit="s",
-        ),
-        Panel(
-            title="Save P95", queries=p95("anyon_checkpoint_duration_seconds", "reason"), unit="s"
-        ),
-        Panel(
-            title="Saves per second",
-            queries=per_second("anyon_checkpoint_duration_seconds_count", "reason"),
-            unit="ops",
-        ),
-        Panel(
-            title="Saved per second",
-            queries=(
-                Query("sum by (reason) (rate(anyon_checkpoint_new_bytes_total[5m]))", "{{reason}}"),
-            ),
-            unit="Bps",
-        ),
-        Panel(
-            title="Failed saves",
-            queries=(
-                Query(
-                    "sum by (reason) (increase(anyon_checkpoint_failures_total[15m]))", "{{reason}}"
-                ),
-            ),
-        ),
-        Panel(
-            title="Held still for a save, P95",
-            queries=(
-                Query(
-                    "histogram_quantile(0.95, sum by (le) (rate(anyon_checkpoint_pause_seconds_bucket[5m])))",
-                    "pause",
-                ),
-            ),
-            unit="s",
-        ),
-        Panel(
-            title="Restores",
-            queries=(
-                Query(
-                    "sum by (reason) (increase(anyon_restore_duration_seconds_count[1h]))",
-                    "{{reason}}",
-                ),
-            ),
-        ),
-        Panel(
-            title="Failed restores",
-            queries=(
-                Query("sum by (reason) (increase(anyon_restore_failures_total[1h]))", "{{reason}}"),
-            ),
-        ),
-        Panel(
-            title="Upkeep",
-            queries=(
-                Query("sum by (what) (increase(anyon_collection_removed_total[1h]))", "{{what}}"),
-                Query("increase(anyon_collection_failures_total[1h])", "failed"),
-            ),
-            about="Objects that collections removed from the store in an hour.",
-        ),
-        Panel(
-            title="Restore drills",
-            queries=(
-                Query("sum by (outcome) (increase(anyon_restore_drills_total[1d]))", "{{outcome}}"),
-            ),
-            about="Restores made to prove that they are right, in a day.",
-        ),
-        Panel(
-            title="Store call P95",
-            queries=p95("anyon_store_duration_seconds", "operation"),
-            about="Each try by itself, without waiting between tries.",
-            unit="s",
-        ),
-        Panel(
-            title="Store calls per second",
-            queries=per_second("anyon_store_duration_seconds_count", "operation"),
-            unit="ops",
-        ),
-        Panel(
-            title="Store errors",
-            queries=(
-                Query(
-                    "sum by (operation, code) (increase(anyon_store_errors_total[15m]))",
-                    "{{operation}} {{code}}",
-                ),
-            ),
-        ),
-        Panel(
-            title="Store traffic",
-            queries=per_second("anyon_store_bytes_total", "direction"),
-            unit="Bps",
-        ),
-        Panel(
-            title="Disk of the home",
-            queries=(
-                Query("anyon_home_free_bytes", "free"),
-                Query("anyon_home_size_bytes", "size"),
-            ),
-            unit="bytes",
-        ),
-        Panel(
-            title="Database size",
-            queries=(Query("anyon_database_size_bytes", "database"),),
-            unit="bytes",
-        ),
+from anyon.monitoring.panels import (
+    counted,
+    curves,
+    dashboard,
+    heat,
+    number,
+    per_second,
+    quantile,
+    query,
+)
+
+STORAGE = dashboard(
+    "anyon-storage",
+    "Anyon Storage",
+    "Saves and restores, the store behind them, and the disks.",
+    curves(
+        "Oldest work not saved by class",
+        query("anyon_checkpoint_class_age_seconds", "{{class}}"),
+        unit=units.Seconds,
+        red_from=600,
+        about="Active: held by somebody. Idle: awake, held by nobody. Stopped: not saved before it stopped.",
+    ),
+    curves(
+        "Save P95",
+        quantile("anyon_checkpoint_duration_seconds", "reason"),
+        unit=units.Seconds,
+        about="A whole save, from the look at the files to the store's word.",
+    ),
+    curves(
+        "Held still for a save P95",
+        quantile("anyon_checkpoint_pause_seconds"),
+        unit=units.Seconds,
+        about="How long running projects were frozen so that all files are of one instant.",
+    ),
+    curves(
+        "Saves per second",
+        per_second("anyon_checkpoint_duration_seconds_count", "reason"),
+        unit=units.OpsPerSecond,
+        about="Saves by why they were made.",
+    ),
+    curves(
+        "Saved per second",
+        per_second("anyon_checkpoint_new_bytes_total", "reason"),
+        unit=units.BytesPerSecondSI,
+        about="What was not in the store before; what is there already costs nothing.",
+    ),
+    curves(
+        "Failed saves",
+        counted("anyon_checkpoint_failures_total", "reason"),
+        red_from=3,
+        about="In a quarter of an hour. Former checkpoints are untouched, and each is tried again.",
+    ),
+    curves(
+        "Restores",
+        counted("anyon_restore_duration_seconds_count", "reason", within="1h"),
+        about="In an hour: with the next work (wake), asked for, of one path (entry), for proof (drill).",
+    ),
+    curves(
+        "Failed restores",
+        counted("anyon_restore_failures_total", "reason", within="1h"),
+        red_from=1,
+        about="In an hour. The log says which and why.",
+    ),
+    curves(
+        "Restore drills",
+        counted("anyon_restore_drills_total", "outcome", within="1d"),
+        about="Restores made to prove that they are right, in a day.",
+    ),
+    curves(
+        "Upkeep",
+        counted("anyon_collection_removed_total", "what", within="1h"),
+        query("increase(anyon_collection_failures_total[1h])", "failed"),
+        about="Objects that collections removed from the store in an hour.",
+    ),
+    curves(
+        "Store call P95",
+        quantile("anyon_store_duration_seconds", "operation"),
+        unit=units.Seconds,
+        about="Each try by itself, without waiting between tries.",
+    ),
+    curves(
+        "Store calls per second",
+        per_second("anyon_store_duration_seconds_count", "operation"),
+        unit=units.OpsPerSecond,
+        about="Each try counts; most stores ask for money by them.",
+    ),
+    curves(
+        "Store errors",
+        counted("anyon_store_errors_total", "operation", "code"),
+        about="Tries that failed in a quarter of an hour; most succeed when tried again.",
+    ),
+    curves(
+        "Store traffic",
+        per_second("anyon_store_bytes_total", "direction"),
+        unit=units.BytesPerSecondSI,
+        about="What went to the store and came from it.",
+    ),
+    curves(
+        "Disk of the home",
+        query("anyon_home_free_bytes", "free"),
+        query("anyon_home_size_bytes", "size"),
+        unit=units.BytesIEC,
+        about="The file system on which projects, worktrees and records lie.",
+    ),
+    curves(
+        "Database size",
+        query("anyon_database_size_bytes", "database"),
+        unit=units.BytesIEC,
+        about="The server's own records.",
     ),
 )
 
-SERVER = Dashboard(
-    uid="anyon-server",
-    title="Anyon Server",
-    about="The server itself.",
-    panels=(
-        Panel(
-            title="Up",
-            queries=(
-                Query('up{job="anyon-containers"}', "server"),
-                Query("anyon_engine_up", "engine"),
-            ),
-            kind="stat",
-        ),
-        Panel(
-            title="Firing alerts",
-            queries=(Query('sum(ALERTS{alertstate="firing"}) or vector(0)', "alerts"),),
-            kind="stat",
-        ),
-        Panel(
-            title="Requests per second",
-            queries=per_second("anyon_http_request_duration_seconds_count", "method", "route"),
-            unit="reqps",
-        ),
-        Panel(
-            title="Request duration P95",
-            queries=p95("anyon_http_request_duration_seconds", "route"),
-            unit="s",
-        ),
-        Panel(
-            title="Answers by status",
-            queries=per_second("anyon_http_request_duration_seconds_count", "status"),
-            unit="reqps",
-        ),
-        Panel(
-            title="Open streams",
-            queries=(Query("sum by (stream) (anyon_streams_open)", "{{stream}}"),),
-        ),
-        Panel(
-            title="Event loop lag",
-            queries=(
-                Query(
-                    "histogram_quantile(0.99, sum by (le) (rate(anyon_event_loop_lag_seconds_bucket[5m])))",
-                    "p99",
-                ),
-            ),
-            unit="s",
-        ),
-        Panel(
-            title="CPU",
-            queries=(
-                Query('rate(process_cpu_seconds_total{job="anyon-containers"}[5m])', "cores"),
-            ),
-        ),
-        Panel(
-            title="Memory",
-            queries=(Query('process_resident_memory_bytes{job="anyon-containers"}', "resident"),),
-            unit="bytes",
-        ),
-        Panel(
-            title="Open files",
-            queries=(
-                Query('process_open_fds{job="anyon-containers"}', "open"),
-                Query('process_max_fds{job="anyon-containers"}', "allowed"),
-            ),
-        ),
-        Panel(
-            title="Transaction P95",
-            queries=p95("anyon_database_duration_seconds", "kind"),
-            about="The database; waiting left out.",
-            unit="s",
-        ),
-        Panel(
-            title="Wait for the database P95",
-            queries=p95("anyon_database_wait_seconds", "kind"),
-            unit="s",
-        ),
-        Panel(
-            title="Database connections",
-            queries=(
-                Query("anyon_database_connections_busy", "{{kind}} at work"),
-                Query("anyon_database_connections_max", "{{kind}} at most"),
-                Query("anyon_database_waiting", "{{kind}} waiting"),
-            ),
-        ),
-        Panel(
-            title="Database errors",
-            queries=(
-                Query("sum by (kind) (increase(anyon_database_errors_total[15m]))", "{{kind}}"),
-            ),
-        ),
-        Panel(
-            title="Machine: CPU",
-            queries=(
-                Query(
-                    '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m]))',
-                    "busy",
-                ),
-            ),
-            unit="percentunit",
-        ),
-        Panel(
-            title="Machine: memory",
-            queries=(
-                Query("node_memory_MemAvailable_bytes", "available"),
-                Query("node_memory_MemTotal_bytes", "all"),
-            ),
-            unit="bytes",
-        ),
-        Panel(
-            title="Machine: load",
-            queries=(
-                Query("node_load1", "1 minute"),
-                Query('count by (instance) (node_cpu_seconds_total{mode="idle"})', "cores"),
-            ),
-        ),
-        Panel(
-            title="Machine: disk traffic",
-            queries=(
-                Query("sum by (instance) (rate(node_disk_read_bytes_total[5m]))", "read"),
-                Query("sum by (instance) (rate(node_disk_written_bytes_total[5m]))", "written"),
-            ),
-            unit="Bps",
-        ),
-        Panel(
-            title="Watched",
-            queries=(Query("up", "{{job}} {{instance}}"),),
-            about="1: the last scrape of it succeeded.",
-        ),
+_SERVER = 'job="anyon-containers"'
+
+SERVER = dashboard(
+    "anyon-server",
+    "Anyon Server",
+    "The server itself, and its machine.",
+    number(
+        "Up",
+        query(f"up{{{_SERVER}}}", "server"),
+        query("anyon_engine_up", "engine"),
+        green_from=1,
+        about="1: it answers. Containers and processes go on without the server.",
+    ),
+    number(
+        "Firing alerts",
+        query('sum(ALERTS{alertstate="firing"}) or vector(0)', "alerts"),
+        red_from=1,
+        about="Prometheus' page Alerts says which, what they mean, and what to do.",
+    ),
+    curves(
+        "Watched",
+        query("up", "{{job}} {{instance}}"),
+        about="1: the last scrape of it succeeded.",
+    ),
+    curves(
+        "Requests per second",
+        per_second("anyon_http_request_duration_seconds_count", "method", "route"),
+        unit=units.RequestsPerSecond,
+        about="By route: the template, without ids.",
+    ),
+    curves(
+        "Request duration P95",
+        quantile("anyon_http_request_duration_seconds", "route"),
+        unit=units.Seconds,
+        about="Long polls wait on purpose: they are among the slow ones.",
+    ),
+    heat(
+        "Requests",
+        "anyon_http_request_duration_seconds",
+        about="All requests, by how long they took.",
+    ),
+    curves(
+        "Answers by status",
+        per_second("anyon_http_request_duration_seconds_count", "status"),
+        unit=units.RequestsPerSecond,
+        about="From 500 on it is the server's fault, and the log has a line for each.",
+    ),
+    curves(
+        "Open streams",
+        query("sum by (stream) (anyon_streams_open)", "{{stream}}"),
+        about="Clients that follow something.",
+    ),
+    curves(
+        "Event loop lag",
+        quantile("anyon_event_loop_lag_seconds", share=0.99),
+        unit=units.Seconds,
+        red_from=1,
+        about="How late the loop came round: every request and stream waits as long.",
+    ),
+    curves(
+        "CPU",
+        query(f"rate(process_cpu_seconds_total{{{_SERVER}}}[5m])", "cores"),
+        about="Cores in use by the server.",
+    ),
+    curves(
+        "Memory",
+        query(f"process_resident_memory_bytes{{{_SERVER}}}", "resident"),
+        unit=units.BytesIEC,
+        about="A line that goes on and on is a leak.",
+    ),
+    curves(
+        "Open files",
+        query(f"process_open_fds{{{_SERVER}}}", "open"),
+        query(f"process_max_fds{{{_SERVER}}}", "allowed"),
+        about="Files, sockets and pipes that the server holds.",
+    ),
+    curves(
+        "Transaction P95",
+        quantile("anyon_database_duration_seconds", "kind"),
+        unit=units.Seconds,
+        about="The database; waiting left out.",
+    ),
+    curves(
+        "Wait for the database P95",
+        quantile("anyon_database_wait_seconds", "kind"),
+        unit=units.Seconds,
+        red_from=1,
+        about="How long transactions stood in line.",
+    ),
+    curves(
+        "Database connections",
+        query("anyon_database_connections_busy", "{{kind}} at work"),
+        query("anyon_database_connections_max", "{{kind}} at most"),
+        query("anyon_database_waiting", "{{kind}} waiting"),
+        about="With all at work the next one waits.",
+    ),
+    curves(
+        "Database errors",
+        counted("anyon_database_errors_total", "kind"),
+        about="Transactions that failed in a quarter of an hour.",
+    ),
+    curves(
+        "Machine: CPU",
+        query('1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m]))', "busy"),
+        unit=units.PercentUnit,
+        about="All cores together.",
+    ),
+    curves(
+        "Machine: memory",
+        query("node_memory_MemAvailable_bytes", "available"),
+        query("node_memory_MemTotal_bytes", "all"),
+        unit=units.BytesIEC,
+        about="What programs may still take without swapping.",
+    ),
+    curves(
+        "Machine: load",
+        query("node_load1", "1 minute"),
+        query('count by (instance) (node_cpu_seconds_total{mode="idle"})', "cores"),
+        about="More load than cores: programs wait for their turn.",
+    ),
+    curves(
+        "Machine: disk traffic",
+        query("sum by (instance) (rate(node_disk_read_bytes_total[5m]))", "read"),
+        query("sum by (instance) (rate(node_disk_written_bytes_total[5m]))", "written"),
+        unit=units.BytesPerSecondSI,
+        about="All disks together.",
     ),
 )

@@ -1,7 +1,9 @@
 """What is rendered is what Prometheus and Grafana read, and what the plan asks for."""
 
 import json
+import os
 import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,25 +11,31 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
+from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from tests.prometheus_fixtures import need, promtool
 
 from anyon.domain.errors import InvalidInputError
-from anyon.monitoring import grafana
-from anyon.monitoring.dashboards import DASHBOARDS
+from anyon.monitoring.dashboards import DASHBOARDS, text_of
 from anyon.monitoring.folders import write
-from anyon.monitoring.panels import Dashboard
 from anyon.monitoring.project_dashboards import CONTAINERS
 from anyon.monitoring.renderings import Targets, render
 from anyon.telemetry import Metrics, Scene
 
 CONFIG = PurePosixPath("prometheus/prometheus.yml")
+RULES = PurePosixPath("prometheus/rules.yml")
 
 
 def test_the_plans_dashboard_has_its_three_panels_first() -> None:
     """Titles and expressions are the plan's, to the letter."""
     assert CONTAINERS.title == "Anyon Container Metrics"
-    assert [[query.expr for query in panel.queries] for panel in CONTAINERS.panels[:3]] == [
+    assert DASHBOARDS[0] is CONTAINERS
+    assert [panel.title for panel in CONTAINERS.panels[:3]] == [
+        "Running Containers",
+        "Idle Containers",
+        "Execution Duration P95",
+    ]
+    assert [expressions(panel) for panel in CONTAINERS.panels[:3]] == [
         ['anyon_containers_total{status="running"}'],
         ["anyon_idle_containers_total"],
         ["histogram_quantile(0.95, rate(anyon_container_exec_duration_seconds_bucket[5m]))"],
@@ -126,37 +134,109 @@ def test_who_is_told_cannot_carry_configuration(told: dict[str, str]) -> None:
         Targets(**told)
 
 
-def is_within(part: Any, whole: Any) -> bool:
-    """Say whether *whole* has all that *part* has."""
-    if isinstance(part, dict):
-        return isinstance(whole, dict) and all(
-            key in whole and is_within(value, whole[key]) for key, value in part.items()
-        )
-    if isinstance(part, list):
-        pairs = zip(part, whole, strict=False)
-        return len(part) == len(whole) and all(is_within(*pair) for pair in pairs)
-    return bool(part == whole)
-
-
 def as_grafana_reads(document: dict[str, Any]) -> Any:
-    """Return a dashboard after a round through Grafana's own schema, which drops what it does not know."""
+    """Return a dashboard after a round through Grafana's own types, which drop what they do not know."""
     register_default_plugins()
-    return json.loads(json.dumps(GrafanaDashboard.from_json(document), cls=JSONEncoder))
+    return json.loads(json.dumps(Dashboard.from_json(document), cls=JSONEncoder))
+
+
+def expressions(panel: Any) -> list[str]:
+    """Return what a panel asks."""
+    return [asked.expr for asked in panel.targets]
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda one: one.uid)
 def test_a_dashboard_is_of_grafanas_schema(dashboard: Dashboard) -> None:
-    """Grafana's published types know every field that is written, and keep its value."""
-    document = grafana.document(dashboard)
-    assert is_within(document, as_grafana_reads(document))
-    assert json.loads(grafana.text_of(dashboard)) == document
+    """What is written is read by Grafana's published types, each field of it, and written the same again."""
+    document = json.loads(text_of(dashboard))
+    assert as_grafana_reads(document) == document
 
 
 def test_an_unknown_field_is_seen() -> None:
     """The check above is not blind: a misspelt field of a panel is found."""
-    document = grafana.document(CONTAINERS)
+    document = json.loads(text_of(CONTAINERS))
     document["panels"][0]["titel"] = "x"
-    assert not is_within(document, as_grafana_reads(document))
+    assert as_grafana_reads(document) != document
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda one: one.uid)
+def test_every_panel_explains_itself(dashboard: Dashboard) -> None:
+    """Each has a title of its own, a sentence of help, a unit that Grafana knows, and queries with legends."""
+    known = {value for name, value in vars(units).items() if name[0].isupper()}
+    titles = [panel.title for panel in dashboard.panels]
+    assert len(set(titles)) == len(titles)
+    for panel in dashboard.panels:
+        assert panel.description.endswith("."), panel.title
+        assert panel.field_config.defaults.unit in known, panel.title
+        assert [asked.ref_id for asked in panel.targets] == list("ABC")[: len(panel.targets)]
+        if panel.type_val in {"timeseries", "stat"}:
+            assert all(asked.legend_format for asked in panel.targets), panel.title
+
+
+def test_nothing_is_shown_twice() -> None:
+    """No two panels of all dashboards ask the same."""
+    asked = [tuple(expressions(panel)) for one in DASHBOARDS for panel in one.panels]
+    assert [one for one in asked if asked.count(one) > 1] == []
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda one: one.uid)
+def test_panels_lie_side_by_side(dashboard: Dashboard) -> None:
+    """Three in a row, none over another, each with a number of its own: its address in Grafana."""
+    panels = dashboard.panels
+    places = [(panel.grid_pos.x, panel.grid_pos.y) for panel in panels]
+    assert places == [(8 * (n % 3), 8 * (n // 3)) for n in range(len(panels))]
+    assert [panel.id_val for panel in panels] == list(range(1, len(panels) + 1))
+
+
+def test_a_limit_is_drawn_where_its_alert_fires() -> None:
+    """A red line at the alert's limit; a number is red below or above it."""
+    panels = {panel.title: panel for one in DASHBOARDS for panel in one.panels}
+    drawn = panels["Oldest work not saved"].field_config.defaults
+    assert [(step.value, step.color) for step in drawn.thresholds.steps] == [
+        (None, "green"),
+        (600, "red"),
+    ]
+    assert drawn.custom.thresholds_style.mode == "line"
+    assert "anyon_checkpoint_age_seconds > 600" in render(Targets())[RULES]
+    shown = panels["Up"].field_config.defaults.thresholds.steps
+    assert [(step.value, step.color) for step in shown] == [(None, "red"), (1, "green")]
+
+
+def test_rendering_again_gives_the_same_bytes() -> None:
+    """Two processes with other hash seeds render every file the same."""
+    words = (
+        "import hashlib; from anyon.monitoring.renderings import Targets, render; "
+        "print(hashlib.sha256(repr(sorted(render(Targets()).items())).encode()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", words],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path("src").absolute())},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_only_what_renders_pays_for_the_sdk() -> None:
+    """Neither the server nor another command imports it."""
+    words = (
+        "import sys, anyon.cli.main, anyon.wiring.assembly, anyon.wiring.doctor, anyon.monitoring.keepers; "
+        "print(sorted(name for name in sys.modules if name.startswith('grafana')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", words],
+        env={**os.environ, "PYTHONPATH": str(Path("src").absolute())},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_metrics_are_good_prometheus() -> None:
