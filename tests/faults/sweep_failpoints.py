@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.agreement import disagreements
-from tests.faults.failpoint_scenarios import SCENARIOS, Scenario, Stage, create, delete, stop
+from tests.faults.failpoint_lives import create, delete, stop
+from tests.faults.failpoint_scenarios import SCENARIOS
+from tests.faults.failpoint_stages import Scenario, Stage
 
 from anyon.db import projects as project_rows
 from anyon.domain.states import Phase

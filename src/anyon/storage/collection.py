@@ -2,12 +2,17 @@
 
 In the order opposite to writing, so that a crash leaves at worst more garbage. One
 collector at a time, under a lease. A save that runs meanwhile is safe without any lock: it
-builds only on packs of the head it read, which is kept, and on packs younger than *grace*.
+builds only on packs of the head it read, which is kept, and on packs that are younger than
+*grace*: of what is older the names are never taken again (``uploads.mark_of``), so a collector
+that was stopped in the middle, and goes on after another server took over, harms nothing either.
 What forks need is kept too, and a fork gives back what it has let go: see ``forks``.
 """
 
 import json
 import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -21,6 +26,8 @@ from anyon.storage.retention import Retention, kept
 from anyon.storage.uploads import Stop
 
 LEASE = timedelta(hours=1)
+LOOK = timedelta(seconds=10)
+"""A collector that has not asked for so long whether it may, asks before it removes anything."""
 _Found = dict[str, tuple[Checkpoint, datetime]]
 
 
@@ -48,9 +55,10 @@ def collect(
     grace: timedelta,
     epoch: int,
     stop: Stop,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Collected:
     """Remove what the policy lets go; refuses to delete anything if a record cannot be read."""
-    generation = _acquire(archive, now)
+    lease = _Lease(archive, now, epoch, stop, monotonic)
     reached("collection.leased")
     try:
         head, found = _read_all(archive, epoch, stop)
@@ -58,7 +66,7 @@ def collect(
         live = {pack for checkpoint in wanted for pack in found[checkpoint][0].packs}
         dropped = found.keys() - wanted
         for checkpoint in dropped:
-            stop.check()
+            lease.check()
             archive.store.delete(archive.places.checkpoint(checkpoint))
             reached("collection.checkpoint_deleted")
         # Only now: who begins a fork looks for its checkpoint after it has noted its loans.
@@ -67,11 +75,11 @@ def collect(
         for checkpoint in wanted:
             needed |= found[checkpoint][0].borrowed
         given_back = forks.repay(archive, needed, stop)
-        collected = _swept(archive, live, now - grace, len(dropped), stop)
+        collected = _swept(archive, live, now - grace, len(dropped), lease)
         reached("collection.swept")
         return replace(collected, packs=collected.packs + given_back)
     finally:
-        archive.store.delete(archive.places.collection, if_generation=generation)
+        lease.release()
 
 
 def forget(archive: Archive, stop: Stop) -> int:
@@ -144,13 +152,13 @@ def _wanted(
 
 
 def _swept(
-    archive: Archive, live: set[str], before: datetime, dropped: int, stop: Stop
+    archive: Archive, live: set[str], before: datetime, dropped: int, lease: "_Lease"
 ) -> Collected:
     packs = size = 0
     for info in list(archive.store.list(archive.places.packs)):
         if info.key.rpartition("/")[2] in live or info.updated_at > before:
             continue
-        stop.check()
+        lease.check()
         archive.store.delete(info.key, if_generation=info.generation)
         reached("collection.pack_deleted")
         packs += 1
@@ -166,6 +174,51 @@ def _lease_end(archive: Archive, data: bytes) -> datetime:
         return archive.store.head(archive.places.collection).updated_at + LEASE
 
 
+class _Lease:
+    """The right to collect a project; asked before each removal, and renewed when it is half over."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        now: datetime,
+        epoch: int,
+        stop: Stop,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._archive = archive
+        self._epoch = epoch
+        self._stop = stop
+        self._monotonic = monotonic
+        self._now = now
+        self._began = self._looked = self._renewed = monotonic()
+        self._generation = _acquire(archive, now)
+
+    def check(self) -> None:
+        """Return if nothing says that another has the project, or its collection, by now.
+
+        Asked of the store when some time has passed since it last was: also after a stop of this
+        process. OwnershipLostError, CollectionBusyError; StoppedError if the work was called off.
+        """
+        self._stop.check()
+        at = self._monotonic()
+        if at - self._looked < LOOK.total_seconds():
+            return
+        self._looked = at
+        head, _ = self._archive.head()
+        if head is not None and head.epoch > self._epoch:
+            raise OwnershipLostError(f"another server has taken {self._archive.project} over")
+        if at - self._renewed >= LEASE.total_seconds() / 2:
+            now = self._now + timedelta(seconds=at - self._began)
+            self._generation = _write(self._archive, now, self._generation)
+            self._renewed = at
+
+    def release(self) -> None:
+        """Let the next collector begin; one that has begun is left alone."""
+        with suppress(PreconditionFailedError):
+            place = self._archive.places.collection
+            self._archive.store.delete(place, if_generation=self._generation)
+
+
 def _acquire(archive: Archive, now: datetime) -> str:
     key = archive.places.collection
     generation = ABSENT
@@ -177,6 +230,11 @@ def _acquire(archive: Archive, now: datetime) -> str:
         generation = blob.generation
     except ObjectNotFoundError:
         pass
+    return _write(archive, now, generation)
+
+
+def _write(archive: Archive, now: datetime, generation: str) -> str:
+    key = archive.places.collection
     record = {"until": (now + LEASE).isoformat(), "holder": secrets.token_hex(8)}
     try:
         return archive.store.put(key, json.dumps(record).encode(), if_generation=generation)

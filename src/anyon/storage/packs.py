@@ -16,7 +16,8 @@ from anyon.storage.keys import KEY_ID_BYTES, Keys, ProjectKey
 from anyon.storage.objects import DamagedError, ObjectStore
 
 MAGIC = b"ANYONPK1"
-HEADER = struct.Struct(f"<8s8x{KEY_ID_BYTES}s")
+MARK_BYTES = 8
+HEADER = struct.Struct(f"<8s{MARK_BYTES}s{KEY_ID_BYTES}s")
 TRAILER = struct.Struct("<I8s")
 CHUNK_BYTES = 1 << 20
 """A file up to this size is one chunk; a larger one is cut into blocks of it."""
@@ -74,9 +75,14 @@ def seal_frame(key: ProjectKey, chunks: list[tuple[bytes, bytes]]) -> SealedFram
     return SealedFrame(packed, len(raw), [(chunk, len(data)) for chunk, data in chunks])
 
 
-def build(key: ProjectKey, frames: list[SealedFrame]) -> tuple[Pack, bytes]:
-    """Return a pack of *frames* and its bytes; the pack's id is the hash of the bytes."""
-    parts = [HEADER.pack(MAGIC, key.id)]
+def build(
+    key: ProjectKey, frames: list[SealedFrame], mark: bytes = bytes(MARK_BYTES)
+) -> tuple[Pack, bytes]:
+    """Return a pack of *frames* and its bytes; the pack's id is the hash of the bytes.
+
+    Of equal frames under different *mark*s there are different packs.
+    """
+    parts = [HEADER.pack(MAGIC, mark, key.id)]
     placed = []
     offset = HEADER.size
     for frame in frames:
@@ -163,7 +169,7 @@ def decompress(data: bytes, limit: int) -> bytes:
 def _key_id(header: bytes, pack_id: str) -> bytes:
     if len(header) < HEADER.size:
         raise DamagedError(f"the pack {pack_id} is cut")
-    magic, key_id = HEADER.unpack(header[: HEADER.size])
+    magic, _, key_id = HEADER.unpack(header[: HEADER.size])
     if magic != MAGIC:
         raise DamagedError(f"the pack {pack_id} does not begin as one")
     return bytes(key_id)

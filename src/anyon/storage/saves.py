@@ -23,7 +23,7 @@ from anyon.storage.knowledge import FolderFacts, Knowledge
 from anyon.storage.records import Checkpoint, Head, Root, new_checkpoint_id
 from anyon.storage.scans import Scan
 from anyon.storage.stillness import Stillness
-from anyon.storage.uploads import SMALL_PACK_BYTES, Stop, Uploads
+from anyon.storage.uploads import SMALL_PACK_BYTES, Stop, Uploads, mark_of
 from anyon.storage.visits import Report
 
 PRECOPY_ROUNDS = 3
@@ -127,6 +127,7 @@ class Save:
             known=self._pack_of,
             first_number=self._knowledge.next_number(),
             workers=self._wish.workers,
+            mark=mark_of(generation, self._wish.epoch, self._wish.owner, self._wish.at),
             tell=lambda: self._tell(uploads),
         )
         try:

@@ -8,6 +8,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from blake3 import blake3
 
 from anyon.domain.errors import AnyonError
 from anyon.failpoints import reached
@@ -19,11 +22,33 @@ from anyon.storage.objects import (
     ObjectStore,
     PreconditionFailedError,
 )
-from anyon.storage.packs import FRAME_BYTES, PACK_BYTES, Pack, SealedFrame, build, seal_frame
+from anyon.storage.packs import (
+    FRAME_BYTES,
+    MARK_BYTES,
+    PACK_BYTES,
+    Pack,
+    SealedFrame,
+    build,
+    seal_frame,
+)
 from anyon.storage.records import Places
 
 SMALL_PACK_BYTES = 2 << 20
 HELD_BYTES = 64 << 20
+RESUMABLE = timedelta(hours=6)
+"""Within it at most what a save that failed has put is taken again; well below any grace."""
+
+
+def mark_of(generation: str, epoch: int, owner: str, at: datetime) -> bytes:
+    """Return what goes into the packs of a save that began on the head of *generation* at *at*.
+
+    An old pack that nothing needs may be about to be deleted, by a collector that was stopped in
+    the middle or a request that is still on its way. So its name must never be taken again: only
+    a save on the same head, by the same owner, in the same hours makes packs of the same names.
+    """
+    hours = int(at.timestamp() // RESUMABLE.total_seconds())
+    text = f"{generation}\0{epoch}\0{owner}\0{hours}"
+    return blake3(text.encode()).digest(MARK_BYTES)
 
 
 class StoppedError(AnyonError):
@@ -72,6 +97,7 @@ class Uploads:
         known: Callable[[bytes], int | None],
         first_number: int,
         workers: int = 3,
+        mark: bytes = bytes(MARK_BYTES),
         tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -80,6 +106,7 @@ class Uploads:
         self._known = known
         self._number = first_number
         self._workers = workers
+        self._mark = mark
         self._tell = tell
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="anyon-upload")
         self._streams = {False: _Stream(), True: _Stream()}
@@ -172,13 +199,13 @@ class Uploads:
         self._puts.append(self._pool.submit(self._put_pack, number, frames))
 
     def _put_pack(self, number: int, frames: list[SealedFrame]) -> None:
-        pack, data = build(self._key, frames)
+        pack, data = build(self._key, frames, self._mark)
         frames.clear()  # they are in the pack's bytes now: not twice in memory
         object_key = self._places.pack(pack.id)
         try:
             self._store.put(object_key, data, if_generation=ABSENT)
         except PreconditionFailedError:
-            # A former try put it there. It is about to be relied on: if it was spoilt on the
+            # A former try put it there, not long ago (see ``mark_of``). It is about to be relied on: if it was spoilt on the
             # way, the right bytes replace it (its name says which those are).
             if not self._is_there(object_key, data):
                 self._store.put(object_key, data)
