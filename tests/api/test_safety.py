@@ -18,7 +18,7 @@ from anyon.domain.actors import Actor
 from anyon.domain.ids import LOCAL_USER, UserId
 from anyon.sdk.clients import Client
 from anyon.sdk.errors import ApiError
-from anyon.sdk.requests import CreateProject, CreateTask, CreateToken, Hold
+from anyon.sdk.requests import CreateProject, CreateTask, CreateToken, Hold, Move
 
 EVIL = "https://evil.example"
 STRANGER = UserId("00000000-0000-4000-8000-0000000000ff")
@@ -132,6 +132,27 @@ async def test_only_the_operator_reads_the_metrics(guarded: Running) -> None:
             headers = {"Authorization": f"Bearer {await token(guarded, user)}"}
             answer = await http.get("/metrics", headers=headers)
             assert answer.status_code == status, answer.text
+
+
+async def test_a_tenant_cannot_move_what_is_anothers(guarded: Running) -> None:
+    """The operator is listed everybody's projects and may move them, a tenant only their own."""
+    async with (
+        Client(guarded.base_url, await token(guarded, LOCAL_USER)) as operator,
+        Client(guarded.base_url, await token(guarded, STRANGER)) as tenant,
+    ):
+        own = await operator.projects.create(CreateProject(name="same"))
+        theirs = await tenant.projects.create(CreateProject(name="same"))
+        assert [one.id for one in await tenant.lives.movable()] == [theirs.id]
+        assert {one.id: str(one.user_id) for one in await operator.lives.movable()} == {
+            own.id: LOCAL_USER,
+            theirs.id: STRANGER,
+        }
+        with pytest.raises(ApiError) as refused:
+            await tenant.lives.move(own.id, Move(to="disk"))
+        assert (refused.value.status, refused.value.code) == (404, "project_unknown")
+        # The control: asked by the operator it is found (and lies there already), the tenant's too.
+        for project in (own, theirs):
+            assert (await operator.lives.move(project.id, Move(to="disk"))).state == "there"
 
 
 async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running) -> None:

@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, insert
 from tests.services.test_mounts import Mounted, mounted
 
 from anyon.clock import SystemClock
-from anyon.domain.actors import LOCAL_ACTOR
+from anyon.db.schema import members
+from anyon.domain.actors import LOCAL_ACTOR, Actor
 from anyon.domain.entities import Project
-from anyon.domain.errors import ConflictError, UnavailableError
+from anyon.domain.errors import ConflictError, NotAllowedError, NotFoundError, UnavailableError
+from anyon.domain.ids import UserId, new_id
 from anyon.services import fingerprints, moves
 from anyon.services.journals import Journal, Step, note_brought_in
+from anyon.services.projects import NewProject
 from anyon.testing.worlds import until
 
 
@@ -77,6 +81,48 @@ async def test_there_and_back(tmp_path: Path) -> None:
         assert "filemode = true" in (Path(back.path) / ".git/config").read_text().lower()
         assert not Path(there.path).exists()
         assert list(Path(back.path).glob(".worktrees/*/more"))
+
+
+async def test_whose_projects_are_moved(tmp_path: Path) -> None:
+    """The operator moves everybody's; a tenant only their own: another's is unknown, or not theirs to move."""
+    async with mounted(tmp_path) as one:
+        services = one.world.services
+        anna, bert = Actor(UserId(new_id())), Actor(UserId(new_id()))
+        theirs = {
+            who: await services.projects.create(who, NewProject(name="demo"))
+            for who in (anna, bert, LOCAL_ACTOR)
+        }
+        assert [project for project, _ in await services.moves.movable(anna)] == [theirs[anna]]
+        assert {project.id for project, _ in await services.moves.movable(LOCAL_ACTOR)} == {
+            project.id for project in theirs.values()
+        }
+        for other in (theirs[bert], theirs[LOCAL_ACTOR]):
+            with pytest.raises(NotFoundError) as unknown:
+                await services.moves.move(anna, other.id, to_mount=False)
+            assert unknown.value.code == "project_unknown"
+        await one.world.db.write(join, theirs[bert], anna.user_id)
+        with pytest.raises(NotAllowedError) as refused:
+            await services.moves.move(anna, theirs[bert].id, to_mount=False)
+        assert refused.value.code == "owners_only"
+        assert [project for project, _ in await services.moves.movable(anna)] == [theirs[anna]]
+        for who, project in ((anna, theirs[anna]), (LOCAL_ACTOR, theirs[bert])):
+            done = await services.moves.move(who, project.id, to_mount=False)
+            assert (done.state, done.project.user_id) == ("moved", project.user_id)
+            assert Path(done.project.path) == services.homes.local(project.user_id, project.id)
+        on_mount = {
+            project.id: there for project, there in await services.moves.movable(LOCAL_ACTOR)
+        }
+        assert on_mount == {
+            theirs[anna].id: False,
+            theirs[bert].id: False,
+            theirs[LOCAL_ACTOR].id: True,
+        }
+
+
+def join(connection: Connection, project: Project, user: UserId) -> None:
+    """Make a user a member of somebody's project."""
+    row = {"project_id": project.id, "user_id": user, "role": "member"}
+    connection.execute(insert(members).values(**row, created_at=project.created_at))
 
 
 async def test_a_busy_project_is_left_alone(tmp_path: Path) -> None:

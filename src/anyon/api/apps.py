@@ -88,7 +88,13 @@ def create_app(
         terminals,
     ):
         app.include_router(room.router)
-    for more in (checkpoints.router, storage.router, storage.everything, lives.deleted):
+    for more in (
+        checkpoints.router,
+        storage.router,
+        storage.everything,
+        lives.deleted,
+        lives.movable,
+    ):
         app.include_router(more)
     envelopes.install(app)
     app.add_middleware(GuardMiddleware, hosts=Hosts.of(settings))

@@ -19,6 +19,10 @@ deleted = APIRouter(
     prefix="/api/deleted-projects", tags=["lives"], dependencies=[Depends(actor_of)]
 )
 
+movable = APIRouter(
+    prefix="/api/movable-projects", tags=["lives"], dependencies=[Depends(actor_of)]
+)
+
 MAX_SEQUENCE = 2**53
 
 
@@ -69,7 +73,8 @@ async def move(
 ) -> Envelope[lives.Moved]:
     """Move the project's files to the mounted bucket, or to the local disk; it is stopped after it.
 
-    Answered once the copy is proven and is the project. It goes on if the caller goes.
+    Answered once the copy is proven and is the project. It goes on if the caller goes. A user moves
+    their own projects; the server's operator everybody's.
     """
     moved = await context.services.moves.move(
         actor, ProjectId(str(project_id)), to_mount=asked.to == "mount"
@@ -99,6 +104,23 @@ async def list_events(
                 request_id=it.request_id,
             )
             for it in found
+        ]
+    )
+
+
+@movable.get("")
+async def list_movable(context: ContextOf, actor: ActorOf) -> Envelope[list[lives.Movable]]:
+    """Return the projects that the caller may move, and where each lies: their own, or the operator's everybody's."""
+    found = await context.services.moves.movable(actor)
+    return Envelope.of(
+        [
+            lives.Movable(
+                id=UUID(it.id),
+                name=it.name,
+                user_id=UUID(it.user_id),
+                place="mount" if is_mounted else "disk",
+            )
+            for it, is_mounted in found
         ]
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +14,7 @@ from anyon.cli.sessions import ExitCode, Json, ask, exit_code, settings_or_exit
 
 if TYPE_CHECKING:  # it brings the whole server
     from anyon.sdk.clients import Client
-    from anyon.sdk.models import Project
+    from anyon.sdk.lives import Movable
     from anyon.wiring.migrations import Report
 
 app = typer.Typer(
@@ -73,6 +74,7 @@ def to_mount(
 ) -> None:
     """Move projects from the local disk to the mounted bucket, one at a time; the others go on working.
 
+    Your own; the server's operator moves everybody's.
     Every file's hash and every reference is compared, and git reads every object in a container
     over the copy, before the project is switched. What was there goes to projects-backup. A
     repeat goes on where the last run ended. Exits with 1 when a project could not be moved.
@@ -89,7 +91,7 @@ def to_checkpoints(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Move projects from the mounted bucket back to the local disk, as `to-mount` does.
+    """Move projects from the mounted bucket back to the local disk, as `to-mount` does, and whose it does.
 
     What a bucket could not keep (executable files) is put back as far as it was known.
     """
@@ -104,11 +106,8 @@ def _move_all(
     rows: list[dict[str, object]] = []
 
     async def move(client: "Client") -> None:
-        found = (
-            [await client.projects.find(name) for name in names]
-            if names
-            else list(await client.projects.list())
-        )
+        may = await client.lives.movable()
+        found = [_named(may, name) for name in names] if names else may
         with bars(quiet=as_json) as tell:
             for number, one in enumerate(found, 1):
                 tell("projects", number - 1, len(found))
@@ -132,14 +131,37 @@ def _move_all(
         raise typer.Exit(ExitCode.ERROR)
 
 
+def _named(found: Sequence["Movable"], name: str) -> "Movable":
+    """Return the only one with that id or name: of several users' with one name none is guessed."""
+    from anyon.sdk.errors import ApiError  # noqa: PLC0415 - from-layout does without
+
+    fits = [one for one in found if name.lower() == str(one.id)] or [
+        one for one in found if name == one.name
+    ]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        ids = ", ".join(f"{one.id} (of user {one.user_id})" for one in fits)
+        words = f"{name!r} fits several projects"
+        raise ApiError(409, "ambiguous", words, f"Name one by its id: {ids}")
+    hint = "Give a project's name or id; without --project all that you may move are."
+    raise ApiError(404, "not_found", f"there is no project {name!r} that you may move", hint)
+
+
 async def _moved(
-    client: "Client", project: "Project", to: Literal["mount", "disk"]
+    client: "Client", project: "Movable", to: Literal["mount", "disk"]
 ) -> dict[str, object]:
     """Return what became of one project; a server that does not answer ends all."""
     from anyon.sdk.errors import ApiError, UnreachableError  # noqa: PLC0415 - from-layout does without
     from anyon.sdk.requests import Move  # noqa: PLC0415 - as above
 
-    row: dict[str, object] = {"id": str(project.id), "name": project.name, "files": 0, "why": ""}
+    row: dict[str, object] = {
+        "id": str(project.id),
+        "user_id": str(project.user_id),
+        "name": project.name,
+        "files": 0,
+        "why": "",
+    }
     try:
         moved = await client.lives.move(project.id, Move(to=to))
     except UnreachableError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -52,6 +53,15 @@ class Moved(_Model):
     project_id: UUID
     state: str
     files: int
+
+
+class Movable(_Model):
+    """A project that the caller may move, whose it is, and where it lies: ``mount`` or ``disk``."""
+
+    id: UUID
+    name: str
+    user_id: UUID
+    place: Literal["mount", "disk"]
 
 
 class Event(_Model):
@@ -106,6 +116,10 @@ class LifeCalls:
     async def awake(self, project: UUID | str) -> Awake:
         """Return who holds the project awake, and the next step down; wakes nothing."""
         return await self._connection.call(Awake, "GET", f"/api/projects/{project}/awake")
+
+    async def movable(self) -> Sequence[Movable]:
+        """Return what the caller may move: their own; the server's operator everybody's."""
+        return await self._connection.call(list[Movable], "GET", "/api/movable-projects")
 
     async def move(self, project: UUID | str, move: Move) -> Moved:
         """Move the project's files; answered once the copy is proven, however long that takes."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +17,8 @@ from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Project
-from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
-from anyon.domain.ids import ProjectId
+from anyon.domain.errors import AnyonError, ConflictError, NotAllowedError, NotFoundError
+from anyon.domain.ids import LOCAL_USER, ProjectId
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
 from anyon.git.repository import Repositories
@@ -48,6 +48,7 @@ class Moved:
 class Moves:
     """Moves projects, one at a time; the others go on working.
 
+    A user moves their own; the server's operator everybody's, for where files lie is the machine's matter.
     The source stays what the project is until the copy is proven: every file's hash, every
     reference, and git's own check of every object, in a container over the copy. A move that was
     cut off is repeated from the beginning.
@@ -81,6 +82,7 @@ class Moves:
     async def move(self, actor: Actor, project_id: ProjectId, *, to_mount: bool) -> Moved:
         """Move the project's files; it is stopped after it, and starts at its new place with the next work.
 
+        NotAllowedError ``owners_only`` for a member of somebody else's project.
         ConflictError ``project_busy`` (something runs in it), ``project_not_here`` (no local files,
         or another server's), ``move_target_taken``, ``copy_differs``; UnavailableError as
         ``Mounts.require``, and what copying or git says. Then the project is as it was.
@@ -90,9 +92,7 @@ class Moves:
 
     async def _move(self, actor: Actor, project_id: ProjectId, *, to_mount: bool) -> Moved:
         async with self._turn, self._containers.lock(project_id):
-            project = await self._db.read(project_rows.get, actor.user_id, project_id)
-            if project is None:
-                raise NotFoundError("there is no such project", code="project_unknown")
+            project = await self._db.read(_may_move, actor, project_id)
             if self._homes.is_mounted(project) is to_mount:
                 return Moved(project=project, state="there")
             await self._check(project)
@@ -101,6 +101,11 @@ class Moves:
             target = await self._target(project, to_mount=to_mount)
             await self._halt(project)
             return await self._carried(project, target, to_mount=to_mount)
+
+    async def movable(self, actor: Actor) -> Sequence[tuple[Project, bool]]:
+        """Return what *actor* may move, each with whether it lies on the mount, the oldest first."""
+        found = await self._db.read(_movable, actor)
+        return [(project, self._homes.is_mounted(project)) for project in found]
 
     async def recover(self, project: Project) -> None:
         """Finish or take back what a server that died was moving; once, before the project is used.
@@ -283,3 +288,27 @@ def _relocate(connection: Connection, project: Project, record: Record, now: dat
     event_rows.add(
         connection, project.id, "project.moved", now, reason=record.kind, detail=record.target
     )
+
+
+def _movable(connection: Connection, actor: Actor) -> Sequence[Project]:
+    if actor.user_id == LOCAL_USER:
+        found = project_rows.living(connection)
+    else:
+        seen = project_rows.of_user(connection, actor.user_id)
+        found = [one for one in seen if one.user_id == actor.user_id]
+    return sorted(found, key=lambda one: (one.created_at, one.id))
+
+
+def _may_move(connection: Connection, actor: Actor, project_id: ProjectId) -> Project:
+    """Return the project if *actor* may move it: its owner, or the operator; a stranger is told of none."""
+    if actor.user_id == LOCAL_USER:
+        found = project_rows.find(connection, project_id)
+    else:
+        found = project_rows.get(connection, actor.user_id, project_id)
+    if found is None or found.deleted_at is not None:
+        raise NotFoundError("there is no such project", code="project_unknown")
+    if actor.user_id not in {LOCAL_USER, found.user_id}:
+        raise NotAllowedError(
+            "only a project's owner, or the server's operator, moves it", code="owners_only"
+        )
+    return found
