@@ -38,6 +38,7 @@ from anyon.engines.sandbox_roots import RootKind, find_kind, make_plan
 from anyon.engines.sandbox_streams import opened
 from anyon.engines.sandbox_trees import remove_tree
 from anyon.failpoints import reached
+from anyon.locks import Locks
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class BubblewrapEngine:
         self._clock = clock or SystemClock()
         self._records = Records(self._state)
         self._groups = ControlGroups(control_groups)
-        self._locks: dict[ProjectId, asyncio.Lock] = {}
+        self._locks = Locks[ProjectId]()
         self._acts: set[asyncio.Task[Any]] = set()
         self._finding = asyncio.Lock()
         self._found: tuple[sandboxes.Tools, RootKind] | None = None
@@ -224,7 +225,7 @@ class BubblewrapEngine:
         """Run *act* with the container to itself, to its end even if the caller goes away."""
 
         async def run() -> T:
-            async with self._locks.setdefault(project, asyncio.Lock()), self._records.lock(project):
+            async with self._locks.of(project), self._records.lock(project):
                 return await act()
 
         return await asyncio.shield(self._keep(run()))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import math
-import weakref
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -35,6 +34,7 @@ from anyon.engines.engine import (
     Stats,
     Stream,
 )
+from anyon.locks import Locks
 
 _AT_ONCE = 8
 _ADOPTION_TRIES = 50
@@ -76,7 +76,7 @@ class DockerEngine:
         )
         self._machine = DockerHost(self._client, wished)
         self.layers = DockerLayers(self._client, self._machine)
-        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._locks = Locks[ProjectId]()
         self._starts = Starts()
         self._frozen_fast: dict[ProjectId, tuple[ContainerInfo, docker_freezer.Cgroup]] = {}
 
@@ -113,7 +113,7 @@ class DockerEngine:
 
     async def ensure(self, spec: ContainerSpec) -> ContainerInfo:
         """Return the project's container, made if it is not there."""
-        async with self._lock(spec.project):
+        async with self._locks.of(spec.project):
             for _ in range(_ADOPTION_TRIES):
                 found = await self.inspect(spec.project)
                 if found is not None:
@@ -206,6 +206,7 @@ class DockerEngine:
                     raise docker_errors.failed("remove the container", error) from error
                 await self._clock.sleep(timedelta(milliseconds=100))
             info = await self.inspect(project)
+        self._starts.forget(project)
         await self._machine.release_network(project)
 
     async def inspect(self, project: ProjectId) -> ContainerInfo | None:
@@ -395,6 +396,3 @@ class DockerEngine:
         except RefusedError as error:
             if error.status not in {404, 409}:  # the container ended, and the program with it
                 raise docker_errors.failed("end a program", error) from error
-
-    def _lock(self, project: ProjectId) -> asyncio.Lock:
-        return self._locks.setdefault(project, asyncio.Lock())

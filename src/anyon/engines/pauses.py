@@ -7,6 +7,7 @@ gets no CPU, and no stop, start or thaw comes between.
 import asyncio
 import dataclasses
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -102,7 +103,8 @@ class PausingEngine:
     def __init__(self, engine: Engine, *, longest: timedelta = LONGEST) -> None:
         self._engine = engine
         self._longest = longest
-        self._gates: dict[ProjectId, _Gate] = {}
+        # Each for as long as somebody is at it: a project that is gone leaves none behind.
+        self._gates: weakref.WeakValueDictionary[ProjectId, _Gate] = weakref.WeakValueDictionary()
 
     def _gate(self, project: ProjectId) -> _Gate:
         return self._gates.setdefault(project, _Gate())

@@ -1,6 +1,6 @@
 """The loops that look after the store: collection of what nothing needs, and proofs of restores."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -48,7 +48,9 @@ class Caretaker:
 
     async def collect(self) -> None:
         """Collect every project that was saved since its last collection, and each once a day."""
-        for project in await self._mine():
+        mine = await self._mine()
+        self._forget_all_but({project.id for project in mine})
+        for project in mine:
             if not self._is_collectable(project):
                 continue
             now = self._clock.now()
@@ -83,6 +85,11 @@ class Caretaker:
         is_old = self._clock.now() - collected >= AT_LEAST
         return is_old or (saved is not None and saved > collected)
 
-    async def _mine(self) -> Iterable[Project]:
+    def _forget_all_but(self, mine: Container[ProjectId]) -> None:
+        for known in (self._collected_at, self._passed_at):
+            for gone in [one for one in known if one not in mine]:
+                del known[gone]
+
+    async def _mine(self) -> Sequence[Project]:
         projects = await self._db.read(project_rows.of_server, self._server_id)
         return [one for one in projects if one.deleted_at is None and not is_lost(one)]

@@ -216,9 +216,9 @@ class DurableProcesses:
 
     async def container_stopped(self, project: ProjectId, reason: ExitReason) -> None:
         """Give every process without an exit one with *reason*."""
+        self._settlements.forget(project)
         for name in [*self._names(project), *self._names(project, unnamed=True)]:
-            directory = self._open(project, name)
-            if directory is not None:
+            if (directory := self._open(project, name)) is not None:
                 with directory:
                     if directory.has("pid"):
                         self._settlements.give(directory, reason)

@@ -23,6 +23,7 @@ from anyon.domain.errors import (
 from anyon.domain.ids import ProjectId
 from anyon.domain.layout import SECRETS
 from anyon.engines.engine import Channel, Command, ContainerState, Engine, Stream
+from anyon.locks import Locks
 
 _TEXTS = resources.files("anyon.processes")
 PROGRAM = _TEXTS.joinpath("launcher.sh").read_text("utf-8")
@@ -202,7 +203,7 @@ class Launchers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: dict[ProjectId, Launcher] = {}
-        self._locks: dict[ProjectId, asyncio.Lock] = {}
+        self._locks = Locks[ProjectId]()
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def prepare(self, project: ProjectId) -> None:
@@ -266,7 +267,7 @@ class Launchers:
         await launcher.close(is_frozen=frozen)
 
     async def _launcher(self, project: ProjectId) -> Launcher:
-        async with self._locks.setdefault(project, asyncio.Lock()):
+        async with self._locks.of(project):
             known = self._open.get(project)
             if known is not None and not known.lost:
                 return known
@@ -283,8 +284,6 @@ class Launchers:
         if self._open.get(project) is not launcher:
             return  # whoever took it out closes it
         del self._open[project]
-        if not self._locks[project].locked():
-            del self._locks[project]
         await launcher.close()
 
     def _loosely(self, work: Coroutine[None, None, None]) -> None:

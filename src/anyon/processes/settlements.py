@@ -50,6 +50,10 @@ class Settlements:
         """Take all kills so far as accounted for: they were of children, whose parents told of it."""
         self._oom_accounted[project] = await self._count(project) or 0
 
+    def forget(self, project: ProjectId) -> None:
+        """Count anew from its next start on: with a container its count of kills goes."""
+        self._oom_accounted.pop(project, None)
+
     async def examine(self, project: ProjectId, names: Iterable[str]) -> None:
         """Give an exit to each of *names* that has none and runs no more; leave the others."""
         info = await self._engine.inspect(project)

@@ -21,6 +21,7 @@ from anyon.domain.mounts import MountState
 from anyon.domain.states import Phase
 from anyon.engines.pauses import PauseFailedError
 from anyon.failpoints import reached
+from anyon.locks import Locks
 from anyon.services.homes import Homes
 from anyon.services.installations import SYSTEM, Installations, note_left_out
 from anyon.services.progresses import Progresses
@@ -83,11 +84,11 @@ class Archives:
         self._progresses = Progresses(db, clock)
         self._pause = pause
         self._claims: dict[ProjectId, Claim] = {}
-        self._locks: dict[ProjectId, asyncio.Lock] = {}
+        self._locks = Locks[ProjectId]()
 
     def files(self, project: Project) -> asyncio.Lock:
         """Return the lock of a project's files: a save never sees them while they are replaced or let go."""
-        return self._locks.setdefault(project.id, asyncio.Lock())
+        return self._locks.of(project.id)
 
     @property
     def saved_at(self) -> Mapping[ProjectId, datetime]:
@@ -363,7 +364,8 @@ class Archives:
         """Remove everything of the project from the store, for good; not if another server has it."""
         await self.claimed(project)
         await self._checkpoints.delete(place(project))
-        self._claims.pop(project.id, None)
+        for known in (self._claims, self._saved_at, self._saved_steady):
+            known.pop(project.id, None)
 
 
 def _is_going(project: Project, reason: str) -> bool:

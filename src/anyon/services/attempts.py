@@ -24,6 +24,7 @@ from anyon.domain.ids import AttemptId, ProjectId, TaskId, new_id
 from anyon.domain.states import Phase, RunReason
 from anyon.git.names import branch_for
 from anyon.git.repository import BranchStatus, FileDiff, Repositories, Repository
+from anyon.locks import Locks
 from anyon.services import claims
 from anyon.services.chains import new_process
 from anyon.services.containers import Containers
@@ -78,7 +79,7 @@ class Attempts:
         self._spares = Spares(
             containers=containers, repositories=repositories, clock=clock, supervisor=supervisor
         )
-        self._locks: dict[AttemptId, asyncio.Lock] = {}
+        self._locks = Locks[AttemptId]()
         self._statuses: Looks[BranchStatus] = Looks(containers, clock)
         self._diffs: Looks[Sequence[FileDiff]] = Looks(
             containers, clock, is_small=_is_small, count=100
@@ -378,7 +379,7 @@ class Attempts:
 
     def _lock(self, attempt_id: AttemptId) -> asyncio.Lock:
         """Return what keeps follow-ups of an attempt and work on its branch apart."""
-        return self._locks.setdefault(attempt_id, asyncio.Lock())
+        return self._locks.of(attempt_id)
 
     async def _found(self, actor: Actor, attempt_id: AttemptId) -> claims.Found:
         return await self._db.read(claims.find, actor.user_id, attempt_id)

@@ -27,6 +27,7 @@ from anyon.engines.engine import (
     Stream,
 )
 from anyon.failpoints import reached
+from anyon.locks import Locks
 from anyon.processes.processes import Processes
 from anyon.services import phases
 from anyon.services.archives import Archives, is_lost, owned_elsewhere
@@ -91,11 +92,11 @@ class Containers:
         self._metrics = metrics or Metrics()
         self._deadline = start_deadline
         self._starts: dict[ProjectId, asyncio.Task[ContainerInfo]] = {}
-        self._locks: dict[ProjectId, asyncio.Lock] = {}
+        self._locks = Locks[ProjectId]()
 
     def lock(self, project_id: ProjectId) -> asyncio.Lock:
         """Return the project's lock: starts, stops and deletion of its container hold it."""
-        return self._locks.setdefault(project_id, asyncio.Lock())
+        return self._locks.of(project_id)
 
     @asynccontextmanager
     async def awake(
@@ -350,7 +351,6 @@ class Containers:
         async with self.lock(project_id):
             await self._engine.remove(project_id)
         self._metrics.project_deleted(project_id)
-        self._locks.pop(project_id, None)
         self._budget.forget(project_id)
 
     async def why_awake(self, actor: Actor, project_id: ProjectId) -> Sequence[Lease]:

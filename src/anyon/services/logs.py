@@ -16,6 +16,7 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProcessId, ProjectId
 from anyon.domain.states import ExitReason, ProcessStatus
 from anyon.engines.engine import Channel
+from anyon.locks import Locks
 from anyon.processes import exits, returns
 from anyon.processes.processes import Processes
 from anyon.services.archives import is_lost
@@ -68,7 +69,7 @@ class ProcessLogs:
         self._cap_bytes = cap_bytes
         self._known: dict[ProcessId, _Known] = {}
         self._is_listening = False
-        self._recalls: dict[ProcessId, asyncio.Lock] = {}
+        self._recalls = Locks[ProcessId]()
 
     async def tick(self) -> None:
         """Keep what is due: of what ended, all at once; of what runs, what is new since a minute."""
@@ -173,11 +174,8 @@ class ProcessLogs:
         """
         if process.status is ProcessStatus.RUNNING:
             return
-        try:
-            async with self._recalls.setdefault(process.id, asyncio.Lock()):
-                await self._recall(process)
-        finally:
-            self._recalls.pop(process.id, None)
+        async with self._recalls.of(process.id):
+            await self._recall(process)
 
     async def _recall(self, process: Process) -> None:
         if await self._processes.state(process.project_id, process.id) is not None:

@@ -20,6 +20,8 @@ PAUSE = timedelta(milliseconds=150)
 """How long what has just been started has the machine for itself."""
 PATIENCE = timedelta(seconds=30)
 """How long a start waits for a spare that is being written."""
+BELIEFS = 1000
+"""Of how many projects, those that were started in last, it is believed what they have checked out."""
 
 
 class Spares:
@@ -51,7 +53,10 @@ class Spares:
 
     def learn_base(self, project: ProjectId, base: str) -> None:
         """Note what the workspace has checked out."""
+        self._bases.pop(project, None)
         self._bases[project] = base
+        while len(self._bases) > BELIEFS:
+            del self._bases[next(iter(self._bases))]
 
     def make_next(self, project: Project, base: str, *, after: asyncio.Event) -> None:
         """Have a spare at *base* made soon, once *after* is set."""

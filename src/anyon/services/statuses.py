@@ -21,6 +21,9 @@ from anyon.services.leases import Leases
 from anyon.services.observations import unsaved_for
 from anyon.services.places import Places
 
+_REMEMBERED = 10_000
+"""Of so many projects it is known what was saved before this server's time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
@@ -81,6 +84,8 @@ class Statuses:
         unknown = projects - self._saved_before.keys()
         if unknown and self._archives is not None:
             found = await self._db.read(rows.last_saves, unknown)
+            if len(self._saved_before) >= _REMEMBERED:  # most of them are of projects that are gone
+                self._saved_before.clear()
             self._saved_before.update({one: found.get(one) for one in unknown})
 
     def _standing(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from anyon.clock import Clock
 from anyon.domain.errors import ConflictError
+from anyon.locks import Locks
 from anyon.storage import collection, comparisons, forks, owners
 from anyon.storage.collection import Collected
 from anyon.storage.comparisons import Compared
@@ -65,7 +66,7 @@ class Checkpoints(History):
         self._server = server
         self._workers = workers
         self._journal = journal
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = Locks[str]()
 
     async def close(self) -> None:
         """Wait for what is under way and end the threads."""
@@ -268,4 +269,4 @@ class Checkpoints(History):
             (self._cache / name).unlink(missing_ok=True)
 
     def _lock(self, project: str) -> asyncio.Lock:
-        return self._locks.setdefault(project, asyncio.Lock())
+        return self._locks.of(project)

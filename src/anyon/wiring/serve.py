@@ -13,6 +13,7 @@ from anyon.domain.errors import UnavailableError
 from anyon.lifecycle import loops
 from anyon.telemetry import KEPT_LOG, configure_logging
 from anyon.wiring import notifications
+from anyon.wiring.allocators import limit_arenas
 from anyon.wiring.assembly import Anyon, assembled
 from anyon.wiring.pidfile import only_server
 
@@ -26,6 +27,7 @@ async def serve(settings: Settings) -> None:
     engine or the database say.
     """
     failpoints.arm(settings.failpoint)
+    limit_arenas()
     hear_ignored_signals()
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     configure_logging(

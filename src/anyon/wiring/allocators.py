@@ -1,0 +1,15 @@
+"""The C library's allocator, told what suits a server that lives for long (docs/adr/0016)."""
+
+import ctypes
+
+_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
+ARENAS = 2
+
+
+def limit_arenas(most: int = ARENAS) -> bool:
+    """Let all threads share *most* arenas from now on; False where the C library knows no such thing.
+
+    Call it before there are threads: an arena that is there already stays.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
+    return mallopt is not None and mallopt(_ARENA_MAX, most) == 1
