@@ -18,12 +18,12 @@ import httpx
 from anyon.sdk.clients import Client
 from anyon.sdk.requests import CreateProject, CreateTask
 from anyon.testing.servers import serving
-from benchmarks.report import Row, percentile
+from benchmarks.report import Row, percentile, rounds
 
 PROJECTS = 10
 TASKS = 5
 LIMIT_MS = 50.0
-REQUESTS = 400
+REQUESTS = rounds(200) * 2
 EVERY_SECONDS = 0.05
 SCRIPT = "while :; do echo a line of output that says what goes on; sleep 0.2; done"
 

@@ -1,4 +1,11 @@
-"""Checkpoints against restic, rclone and tar on one tree, the pause of a live project, its work meanwhile."""
+"""Checkpoints against restic, rclone and tar on one tree, the pause of a live project, its work meanwhile.
+
+The tree is a project of that many files, sources beside a `node_modules`, saved into a directory. *First*: nothing is stored
+yet; *20 files changed*: somebody edited a little; *unchanged*: nobody did. *Stored* is what the first took up in the store. The pause is how
+long a project in which programs write all the while is held still so that all files are of one instant, as the server counts
+it, and as a program inside feels it (which on a busy machine waits for the processor too, hence the same without a save).
+Last, a job that unpacks a `node_modules` again and again, with and without checkpoints.
+"""
 
 import asyncio
 import json
@@ -18,13 +25,14 @@ from anyon.storage.drivers.files import FilesStore
 from benchmarks import _first_save, _live_saves
 from benchmarks._rivals import Restic, median, need, pack, rclone, timed
 from benchmarks._trees import SIZES, change, make_tree, size_of
-from benchmarks.report import Row, percentile
+from benchmarks.report import QUICK, Row, percentile, rounds
 
-FIRST = 3
-ROUNDS = 7
-PAUSES = int(os.environ.get("ANYON_BENCH_PAUSES", "100"))
-WORK_SECONDS = float(os.environ.get("ANYON_BENCH_WORK_SECONDS", "30"))
-WORK_ROUNDS = 3
+SERVICES = ("rivals",)
+FIRST = rounds(5)
+ROUNDS = rounds(7)
+PAUSES = int(os.environ.get("ANYON_BENCH_PAUSES", str(rounds(100))))
+WORK_SECONDS = float(os.environ.get("ANYON_BENCH_WORK_SECONDS", str(rounds(6) * 5)))
+WORK_ROUNDS = rounds(5)
 JOB_FILES = 6000
 MAX_PAUSE_SECONDS = 0.05
 MAX_GROWTH_BYTES = 150 << 20
@@ -33,7 +41,9 @@ MAX_GROWTH_BYTES = 150 << 20
 def sizes() -> Sequence[int]:
     """Return how many files the trees have: ``ANYON_BENCH_FILES`` (``28000,100000``), else both."""
     text = os.environ.get("ANYON_BENCH_FILES", "")
-    return [int(part) for part in text.split(",")] if text else SIZES
+    if text:
+        return [int(part) for part in text.split(",")]
+    return [2000] if QUICK in os.environ else SIZES
 
 
 def first_save(base: Path, tree: Path, turn: int) -> dict[str, float]:

@@ -42,12 +42,13 @@ def _section(name: str, result: dict[str, Any]) -> str:
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
         f"Python {machine['python']}, load {machine['load'][0]}"
     )
+    took = f", {result['seconds']} s" if "seconds" in result else ""
     lines = [
         f"## {name}",
         "",
         _explanation(name),
         "",
-        f"`./bench {name}`, {result['at']}; {where}.",
+        f"`./bench {name}`, {result['at']}{took}; {where}.",
         "",
         "| what | value | reference | ratio | target | met |",
         "|---|--:|--:|--:|--:|---|",

@@ -11,11 +11,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from anyon.testing.servers import ServerProcess
-from benchmarks.report import Row
+from benchmarks.report import Row, rounds
 
 PROJECTS = 500
 SETTLE_SECONDS = 20
-MEASURE_SECONDS = 120
+MEASURE_SECONDS = rounds(8) * 15
 CPU_SHARE = 0.005
 MEMORY_BYTES = 150 * 10**6
 

@@ -1,7 +1,10 @@
 """Other ways to give code a container: SWE-ReX and JupyterHub's DockerSpawner, beside Anyon on the same engine.
 
-The first run prepares what the peers need in ``.cache/peers``: their packages of the versions below, and images
-made of Anyon's own with the peer's agent installed in it. That takes minutes and is kept.
+Each does what its users do with it: SWE-ReX, the sandbox of coding agents, starts a container with its server in it and runs
+commands by that; JupyterHub starts a container for a user and waits until the server in it answers. Anyon makes a project, or wakes
+one, and runs a command, whose output a client sees. The peers are of the versions in `benchmarks/peers.py`; the first run
+installs them into `.cache/peers`, an environment of their own, and makes images of Anyon's own one with the peer's agent
+in it. That takes minutes, and is kept.
 """
 
 import json
@@ -15,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from anyon.testing.servers import ServerProcess, serving
-from benchmarks.report import Row, percentile
+from benchmarks.report import Row, percentile, rounds
 
-ROUNDS = 5
+SERVICES = ("docker", "images", "rivals")
+ROUNDS = rounds(5)
 BASE = "anyon/workspace:full"
 SWEREX = ["swe-rex==1.4.0"]
 JUPYTERHUB = ["jupyterhub==6.1.1", "dockerspawner==14.0.0"]

@@ -20,10 +20,11 @@ from anyon.engines.docker import DockerEngine
 from anyon.engines.engine import ContainerSpec, Engine, Mount
 from anyon.processes.durable import DurableProcesses
 from anyon.processes.processes import ProcessSpec
-from benchmarks.report import Row, percentile
+from benchmarks.report import Row, percentile, rounds
 
-ROUNDS = 200
-REFERENCE_ROUNDS = 25
+SERVICES = ("docker", "images")
+ROUNDS = rounds(200)
+REFERENCE_ROUNDS = rounds(25)
 AT_ONCE = 40
 UID = 1000
 REFERENCE = "docker exec true"

@@ -10,6 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+QUICK = "ANYON_BENCH_QUICK"
+"""Set for a run that only shows that all of it runs (``./bench … --quick``)."""
+
+
+def rounds(usual: int) -> int:
+    """Return how often to measure: *usual*, or twice where the run is to be quick."""
+    return min(usual, 2) if QUICK in os.environ else usual
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -63,7 +71,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def show(name: str, rows: Sequence[Row], *, as_json: bool) -> None:
+def show(name: str, rows: Sequence[Row], *, as_json: bool, seconds: float) -> None:
     """Print a table, and with *as_json* one object as the last line."""
     table = Table(title=f"{name} (load {os.getloadavg()[0]:.1f})")
     for column in ("what", "value", "reference", "ratio", "target", "met"):
@@ -79,5 +87,10 @@ def show(name: str, rows: Sequence[Row], *, as_json: bool) -> None:
         )
     Console().print(table)
     if as_json:
-        document = {"bench": name, "machine": machine(), "rows": [row.as_json() for row in rows]}
+        document = {
+            "bench": name,
+            "machine": machine(),
+            "seconds": round(seconds),
+            "rows": [row.as_json() for row in rows],
+        }
         print(json.dumps(document))

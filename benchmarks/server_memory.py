@@ -11,6 +11,7 @@ from pathlib import Path
 from anyon.testing.servers import serving
 from benchmarks.report import Row
 
+SERVICES = ("docker", "images")
 LIMIT_BYTES = 120 * 10**6
 
 

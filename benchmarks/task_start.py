@@ -19,10 +19,11 @@ from anyon.sdk.clients import Client
 from anyon.sdk.models import Project
 from anyon.sdk.requests import CreateProject
 from anyon.testing.servers import serving
-from benchmarks.report import Row, percentile
+from benchmarks.report import Row, percentile, rounds
 
-ROUNDS = 25
-PAIRS = 10
+SERVICES = ("docker", "images")
+ROUNDS = rounds(25)
+PAIRS = rounds(10)
 FILES = 300
 PAUSE_SECONDS = 0.3
 IMAGE = "anyon/workspace:latest"
