@@ -12,7 +12,7 @@ import pytest
 
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
-from anyon.domain.errors import EngineUnavailableError
+from anyon.domain.errors import AnyonError, EngineUnavailableError
 from anyon.domain.ids import LOCAL_USER, ProjectId
 from anyon.domain.states import Goal, Phase
 from anyon.services.disks import Disks
@@ -21,6 +21,7 @@ from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
 from anyon.telemetry import CLASSES, Metrics
 from anyon.testing.clocks import FakeClock
+from anyon.testing.store_faults import FaultyStore
 from anyon.testing.worlds import World, living
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -60,6 +61,8 @@ class Scraped:
     engine: Lost
     observations: Observations
     disks: Disks
+    failing: set[str]
+    """Which calls the store refuses now."""
 
     async def value(self, series: str) -> float | None:
         """Scrape, more than a second after the last time, and return one value."""
@@ -73,7 +76,9 @@ class Scraped:
 async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
     """A server over the memory engine whose time the test owns."""
     clock, metrics = FakeClock(), Metrics()
-    checkpoints = Checkpoints(MemoryStore(), cache=tmp_path / "cache", clock=clock)
+    failing: set[str] = set()
+    store = FaultyStore(MemoryStore(), lambda _, name, is_after: name in failing and not is_after)
+    checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=clock)
     changes = {"clock": clock, "checkpoints": checkpoints, "metrics": metrics}
     async with living(tmp_path / "home", **changes) as world:
         engine = Lost(world.engine)
@@ -96,7 +101,7 @@ async def scraped(tmp_path: Path) -> AsyncIterator[Scraped]:
             server_id=world.services.server_id,
             patience=timedelta(seconds=2),
         )
-        yield Scraped(world, clock, metrics, engine, observations, disks)
+        yield Scraped(world, clock, metrics, engine, observations, disks, failing)
     await checkpoints.close()
 
 
@@ -171,6 +176,7 @@ async def test_the_age_of_unsaved_work_grows_until_a_save(scraped: Scraped) -> N
     assert await scraped.value("anyon_checkpoint_age_seconds") == 0
     assert await scraped.value('anyon_checkpoint_duration_seconds_count{reason="asked"}') == 1
     assert (await scraped.value('anyon_checkpoint_new_bytes_total{reason="asked"}') or 0) > 0
+    assert (await scraped.value('anyon_checkpoint_class_new_bytes_total{class="idle"}') or 0) > 0
     async with world.services.leases.hold(project.id, holder="x", reason="terminal"):
         age = await scraped.value("anyon_checkpoint_age_seconds")
         assert (age or 0) > 0
@@ -180,6 +186,31 @@ async def test_the_age_of_unsaved_work_grows_until_a_save(scraped: Scraped) -> N
         ]
         assert (classes[0] or 0) >= (age or 0)
         assert classes[1:] == [0, 0]
+        await archives.save(project, reason="asked")
+    saves = "anyon_checkpoint_class_duration_seconds_count"
+    counts = [await scraped.value(f'{saves}{{class="{name}"}}') for name in CLASSES]
+    assert counts == [1, 1, 0]
+
+
+async def test_a_failed_save_is_counted_whatever_it_failed_at(scraped: Scraped) -> None:
+    """Where the store is away from the first call on, and where it goes away later; by reason and by class."""
+    archives = scraped.world.services.archives
+    assert archives is not None
+    project = await scraped.world.project()
+    by_reason = 'anyon_checkpoint_failures_total{reason="asked"}'
+    by_class = 'anyon_checkpoint_class_failures_total{class="idle"}'
+    assert (await scraped.value(by_reason), await scraped.value(by_class)) == (0, 0)
+    for number, calls in enumerate((("put", "get", "head", "list"), ("put",)), start=1):
+        scraped.failing |= set(calls)
+        with pytest.raises(AnyonError):
+            await archives.save(project, reason="asked")
+        assert await scraped.value(by_reason) == number
+        assert await scraped.value(by_class) == number
+        scraped.failing.clear()
+        await archives.save(project, reason="asked")
+        workspace = scraped.world.services.homes.trees(project)["workspace"]
+        (workspace / "new").write_bytes(b"x" * 1000)
+    assert await scraped.value('anyon_checkpoint_duration_seconds_count{reason="asked"}') == 2
 
 
 def project_in(phase: Phase, **more: Any) -> Project:

@@ -49,6 +49,23 @@ STORAGE = dashboard(
         about="What was not in the store before; what is there already costs nothing.",
     ),
     curves(
+        "Save P95 by class",
+        quantile("anyon_checkpoint_class_duration_seconds", "class"),
+        unit=units.Seconds,
+        about="Active: held by somebody, so the work went on meanwhile; idle and stopped: nobody waited.",
+    ),
+    curves(
+        "Saved per second by class",
+        per_second("anyon_checkpoint_class_new_bytes_total", "class"),
+        unit=units.BytesPerSecondSI,
+        about="What is new in the store, by how the project stood.",
+    ),
+    curves(
+        "Failed saves by class",
+        counted("anyon_checkpoint_class_failures_total", "class"),
+        about="In a quarter of an hour. Of active projects work is at stake that somebody does now.",
+    ),
+    curves(
         "Failed saves",
         counted("anyon_checkpoint_failures_total", "reason"),
         red_from=3,

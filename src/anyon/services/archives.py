@@ -25,6 +25,7 @@ from anyon.locks import Locks
 from anyon.services.homes import Homes
 from anyon.services.installations import SYSTEM, Installations, note_left_out
 from anyon.services.progresses import Progresses
+from anyon.services.standings import class_now
 from anyon.services.trees import explained
 from anyon.storage.archives import OwnershipLostError
 from anyon.storage.checkpoints import Checkpoints
@@ -37,7 +38,6 @@ from anyon.storage.stillness import Stillness
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
-
 
 CLAIM_LENGTH = timedelta(minutes=10)
 """How long a server that saves nothing more keeps its projects from being taken over unasked."""
@@ -126,12 +126,13 @@ class Archives:
 
     async def _save(self, project: Project, reason: str) -> Checkpoint:
         now, began = self._clock.now(), self._clock.monotonic()
-        epoch = await self.claimed(project)
+        kind = await self._db.read(class_now, project, now)
         try:
+            epoch = await self.claimed(project)
             async with self._progresses.telling(project.id, reason) as progress:
                 saved = await self._written(project, reason, epoch, progress)
         except AnyonError as error:
-            self._metrics.checkpoints.save_failed(reason)
+            self._metrics.checkpoints.save_failed(reason, kind)
             if error.code == OwnershipLostError.default_code:
                 raise await self._lost(project, error) from error
             raise
@@ -139,7 +140,7 @@ class Archives:
         self._metrics.checkpoints.paused(reason, saved.pause_seconds, saved.look)
         self._saved_steady[project.id] = began
         new_bytes = saved.checkpoint.new_bytes if saved.is_new else 0
-        self._metrics.checkpoints.saved(reason, self._clock.monotonic() - began, new_bytes)
+        self._metrics.checkpoints.saved(reason, kind, self._clock.monotonic() - began, new_bytes)
         if saved.is_new:
             await self._db.write(
                 event_rows.add,

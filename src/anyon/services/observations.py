@@ -25,6 +25,7 @@ from anyon.services.disks import Disks
 from anyon.services.holds import is_hold
 from anyon.services.leases import Leases
 from anyon.services.places import Places
+from anyon.services.standings import class_of
 from anyon.telemetry import CLASSES, Metrics, Scene, Usage
 
 log = structlog.get_logger(__name__)
@@ -207,13 +208,6 @@ def idle_times(
         and info.project in by_id
         and info.project not in held
     ]
-
-
-def class_of(project: Project, *, is_held: bool) -> str:
-    """Return the word for how a project stands towards saving (of ``CLASSES``)."""
-    if is_held:
-        return "active"
-    return "idle" if project.phase in {Phase.RUNNING, Phase.FROZEN} else "stopped"
 
 
 def unsaved_for(

@@ -1,6 +1,7 @@
 """What is measured of checkpoints: saves, restores, collections, proofs.
 
-*reason* says why a save was made: at an interval, at the end of work, at a step down, asked for.
+*reason* says why a save was made: at an interval, at the end of work, at a step down, asked for; *kind* is the
+project's class (``CLASSES``) at that moment.
 """
 
 import math
@@ -8,6 +9,7 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from anyon.telemetry.scenes import CLASSES
 from anyon.telemetry.traces import exemplar
 
 SAVES = (
@@ -49,6 +51,20 @@ class CheckpointMetrics:
         )
         self._saved_bytes = counter(
             "anyon_checkpoint_new_bytes_total", "Bytes that saves added to the store", "reason"
+        )
+        # By class apart from by reason: both together would be hundreds of series.
+        self._class_saves = seconds(
+            "anyon_checkpoint_class_duration_seconds",
+            "How long confirmed saves took, by class of project",
+            "class",
+        )
+        self._class_failures = counter(
+            "anyon_checkpoint_class_failures_total", "Saves that failed, by class", "class"
+        )
+        self._class_bytes = counter(
+            "anyon_checkpoint_class_new_bytes_total",
+            "Bytes that saves added to the store, by class",
+            "class",
         )
         self._pauses = Histogram(
             "anyon_checkpoint_pause_seconds",
@@ -93,6 +109,9 @@ class CheckpointMetrics:
         for reason in SAVES:
             for one in (self._saves, self._save_failures, self._saved_bytes, self._pauses):
                 one.labels(reason)
+        for kind in CLASSES:
+            for one in (self._class_saves, self._class_failures, self._class_bytes):
+                one.labels(kind)
         for reason in RESTORES:
             self._restores.labels(reason)
             self._restore_failures.labels(reason)
@@ -101,13 +120,16 @@ class CheckpointMetrics:
         for outcome in OUTCOMES:
             self._drills.labels(outcome)
 
-    def saved(self, reason: str, seconds: float, new_bytes: int) -> None:
-        """Count a confirmed save, and what it added to the store."""
+    def saved(self, reason: str, kind: str, seconds: float, new_bytes: int) -> None:
+        """Count a confirmed save of a project of that class, and what it added to the store."""
+        self._class_saves.labels(kind).observe(seconds, exemplar())
+        self._class_bytes.labels(kind).inc(new_bytes)
         self._saves.labels(reason).observe(seconds, exemplar())
         self._saved_bytes.labels(reason).inc(new_bytes)
 
-    def save_failed(self, reason: str) -> None:
-        """Count a save that failed."""
+    def save_failed(self, reason: str, kind: str) -> None:
+        """Count a save of a project of that class that failed."""
+        self._class_failures.labels(kind).inc()
         self._save_failures.labels(reason).inc()
 
     def paused(self, reason: str, seconds: float, look: str) -> None:
