@@ -142,6 +142,10 @@ class Settings:
     undo_window: timedelta = _setting(
         timedelta(days=7), "How long a deleted project can be brought back."
     )
+    keep_events: timedelta = _setting(
+        timedelta(days=90),
+        "For how long a project's events are kept; its last 1,000 always are, and 0 keeps all.",
+    )
     output_cap: int = _setting(
         64 * 1024 * 1024, "Bytes kept of each output of a process; the middle goes first."
     )

@@ -6,6 +6,7 @@ The short form runs in CI; ``./test leaks [TASKS] [ENGINE]`` is the long one and
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -24,6 +25,8 @@ TASKS = int(os.environ.get("ANYON_LEAK_TASKS", "0"))
 ENGINES = os.environ.get("ANYON_LEAK_ENGINES", "bubblewrap docker").split()
 PROJECTS = 20 if TASKS else 3
 TASKS_AT_ONCE = 5
+"""In each project that works."""
+PROJECTS_AT_ONCE = 4
 REPLACED = 2
 """How many projects are deleted and made anew in each round."""
 SHORT_ROUNDS = 4
@@ -66,6 +69,7 @@ class Soak:
         self._client = client
         self._engine = engine
         self._marks: set[str] = set()
+        self._turns = asyncio.Semaphore(PROJECTS_AT_ONCE)
         self._made = 0
         self.projects: list[Project] = []
         self.tasks = 0
@@ -79,10 +83,13 @@ class Soak:
             new = CreateProject(name=f"leaks-{self._made}")
             self._made += 1
             self.projects.append(await self._client.projects.create(new))
-        for project in self.projects:
-            await asyncio.gather(*(self._task(project.id) for _ in range(TASKS_AT_ONCE)))
-            self.tasks += TASKS_AT_ONCE
+        await asyncio.gather(*(self._work(project.id) for project in self.projects))
         return await self.reading()
+
+    async def _work(self, project: UUID) -> None:
+        async with self._turns:
+            await asyncio.gather(*(self._task(project) for _ in range(TASKS_AT_ONCE)))
+            self.tasks += TASKS_AT_ONCE
 
     async def _task(self, project: UUID) -> None:
         new = CreateTask(project_id=project, description="echo $$ > number; echo done")
@@ -137,12 +144,14 @@ async def test_nothing_grows(server: ServerProcess, request: pytest.FixtureReque
         soak = Soak(server, client, engine)
         await soak.round()
         rounds = TASKS // (PROJECTS * TASKS_AT_ONCE) if TASKS else SHORT_ROUNDS
+        began = time.monotonic()
         readings = [await soak.round() for _ in range(rounds)]
     if not TASKS:
         check_short(readings)
         return
     found = trends(readings)
-    print(f"\n{engine}: {soak.tasks} tasks, {soak._made} projects")
+    each = (time.monotonic() - began) / (PROJECTS * TASKS_AT_ONCE * rounds) * 1000
+    print(f"\n{engine}: {soak.tasks} tasks, {soak._made} projects, {each:.0f} s per 1,000 tasks")
     for one in found:
         print(
             f"{one.quantity:17} {one.first:14.0f} -> {one.last:14.0f}"

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from anyon.db.rows import all_of, columns, visible
 from anyon.db.schema import events
 from anyon.domain.entities import Event
 from anyon.domain.ids import ProjectId, UserId
 from anyon.telemetry.requests import current_request_id
+
+CREATED = "project.created"
 
 
 def add(
@@ -64,3 +66,29 @@ def projects_with(connection: Connection, kind: str, reason: str) -> set[Project
     """Return the projects to which such a thing has happened."""
     query = select(events.c.project_id).where(events.c.kind == kind, events.c.reason == reason)
     return {ProjectId(one) for one in connection.execute(query.distinct()).scalars()}
+
+
+def prune(
+    connection: Connection, project: ProjectId, *, before: datetime, keep: int, at_most: int
+) -> int:
+    """Remove up to *at_most* of a project's events from before that time, the oldest first; return how many.
+
+    Its last *keep* stay however old, and so does the last of each kind: what was last done with it
+    is looked up there. How it came to be (``project.created``) stays too.
+    """
+    of_it = events.c.project_id == project
+    kept = select(events.c.sequence).where(of_it).order_by(events.c.sequence.desc()).limit(keep)
+    last = select(func.max(events.c.sequence)).where(of_it).group_by(events.c.kind)
+    old = (
+        select(events.c.sequence)
+        .where(
+            of_it,
+            events.c.at < before,
+            events.c.kind != CREATED,
+            events.c.sequence.not_in(kept),
+            events.c.sequence.not_in(last),
+        )
+        .order_by(events.c.sequence)
+        .limit(at_most)
+    )
+    return connection.execute(delete(events).where(events.c.sequence.in_(old))).rowcount

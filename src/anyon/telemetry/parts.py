@@ -86,6 +86,11 @@ class DatabaseMetrics:
             "anyon_database_connections_max", "Connections at most", ("kind",), registry=registry
         )
         self._size = Gauge("anyon_database_size_bytes", "Size of the database", registry=registry)
+        self._pruned = Counter(
+            "anyon_events_pruned_total",
+            "Events of projects that were removed for their age",
+            registry=registry,
+        )
         for kind in KINDS:
             for metric in (self._durations, self._waits, self._errors, self._busy, self._waiting):
                 metric.labels(kind)
@@ -97,6 +102,10 @@ class DatabaseMetrics:
     def has_size(self, size_bytes: int) -> None:
         """Tell how large the database is."""
         self._size.set(size_bytes)
+
+    def pruned(self, events: int) -> None:
+        """Count events that were removed for their age."""
+        self._pruned.inc(events)
 
     def joined_line(self, kind: str) -> Callable[[], None]:
         """Count in one that waits for its turn; call what is returned when that has come, or never will."""

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, insert, select, text, update
 
-from anyon.db import attempts, leases, processes, projects, tasks, tokens, users
+from anyon.db import attempts, events, leases, processes, projects, tasks, tokens, users
 from anyon.db.databases import Database
 from anyon.db.schema import metadata
 from anyon.db.schema import projects as project_table
@@ -305,3 +305,19 @@ class DatabaseContract:
         await db.write(leases.add, lease)
         assert await db.read(leases.all_valid, NOW) == [lease]
         assert await db.read(leases.all_valid, lease.expires_at) == []
+
+    async def test_old_events_go_the_oldest_first(self, db: Database) -> None:
+        """Of what is old, so many go at a time; the newest and the last of each kind stay."""
+        user, project, *_ = await db.write(_add_all)
+        for day, kind in enumerate(["a", "b", "a", "a", "c", "c"]):
+            await db.write(events.add, project.id, kind, NOW + timedelta(days=day))
+
+        async def pruned(at_most: int) -> tuple[int, list[int]]:
+            cut = {"before": NOW + timedelta(days=5), "keep": 1, "at_most": at_most}
+            count = await db.write(lambda it: events.prune(it, project.id, **cut))
+            left = await db.read(events.of_project, user, project.id)
+            return count, [(event.at - NOW).days for event in left]
+
+        assert await pruned(1) == (1, [1, 2, 3, 4, 5])
+        assert await pruned(9) == (2, [1, 3, 5])
+        assert await pruned(9) == (0, [1, 3, 5])

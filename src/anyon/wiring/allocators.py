@@ -1,6 +1,7 @@
-"""The C library's allocator, told what suits a server that lives for long (docs/adr/0016)."""
+"""Memory of a server that lives for long: what its allocator and its garbage collector are told (docs/adr/0016)."""
 
 import ctypes
+import gc
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 ARENAS = 2
@@ -13,3 +14,12 @@ def limit_arenas(most: int = ARENAS) -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
     return mallopt is not None and mallopt(_ARENA_MAX, most) == 1
+
+
+def collect_and_spare() -> None:
+    """Collect garbage, and spare what is left (modules, models, routes) all later collections.
+
+    Call it once, when the server is about to serve.
+    """
+    gc.collect()
+    gc.freeze()

@@ -37,6 +37,7 @@ from anyon.lifecycle.reconciler import Reconciler
 from anyon.processes.durable import DurableProcesses
 from anyon.services import Parts, Services, build
 from anyon.services.disks import Disks
+from anyon.services.events import EventRetention
 from anyon.services.homes import server_id
 from anyon.services.observations import Observations
 from anyon.services.steps import Steps
@@ -323,6 +324,14 @@ def _loops(
     # A window of minutes must not become an hour because nobody looks.
     looked = min(_PURGE_INTERVAL, max(settings.undo_window, timedelta(seconds=1)))
     found.append(Loop(name="reaper", interval=looked, tick=services.deletions.purge))
+    events = EventRetention(
+        db=services.db,
+        clock=clock,
+        metrics=metrics,
+        server_id=services.server_id,
+        keep=settings.keep_events,
+    )
+    found.append(Loop(name="events", interval=_PURGE_INTERVAL, tick=events.tick))
     if services.logs is not None:
         found.append(Loop(name="logs", interval=_LOGS_INTERVAL, tick=services.logs.tick))
     if services.archives is not None and settings.checkpoint_interval:

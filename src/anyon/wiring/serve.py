@@ -13,7 +13,7 @@ from anyon.domain.errors import UnavailableError
 from anyon.lifecycle import loops
 from anyon.telemetry import KEPT_LOG, configure_logging
 from anyon.wiring import notifications
-from anyon.wiring.allocators import limit_arenas
+from anyon.wiring.allocators import collect_and_spare, limit_arenas
 from anyon.wiring.assembly import Anyon, assembled
 from anyon.wiring.pidfile import only_server
 
@@ -38,6 +38,7 @@ async def serve(settings: Settings) -> None:
     )
     with only_server(settings.home, address=f"{settings.host}:{settings.port}"):
         async with assembled(settings) as anyon:
+            collect_and_spare()
             await _serve(anyon)
 
 
