@@ -313,8 +313,8 @@ class DatabaseContract:
             await db.write(events.add, project.id, kind, NOW + timedelta(days=day))
 
         async def pruned(at_most: int) -> tuple[int, list[int]]:
-            cut = {"before": NOW + timedelta(days=5), "keep": 1, "at_most": at_most}
-            count = await db.write(lambda it: events.prune(it, project.id, **cut))
+            before = NOW + timedelta(days=5)
+            count = await db.write(events.prune, project.id, before=before, keep=1, at_most=at_most)
             left = await db.read(events.of_project, user, project.id)
             return count, [(event.at - NOW).days for event in left]
 

@@ -1,4 +1,4 @@
-"""Memory of a server that lives for long: what its allocator and its garbage collector are told (docs/adr/0016)."""
+"""Memory of a server that lives for long: what its allocator and its garbage collector are told (docs/adr/0017)."""
 
 import ctypes
 import gc
