@@ -19,6 +19,7 @@ from anyon.testing.mount_trials import BUCKET, stored, tidy
 from anyon.testing.servers import ServerProcess
 
 PATIENCE = 120.0
+FORMER = '# 우리 것\nstorage   = "checkpoints"\n'.encode()
 NAMES = ("하나", "two", "thr'ee")
 
 
@@ -99,7 +100,9 @@ def test_there_killed_in_the_middle_rolled_back_and_kept(
                 one["id"]: own_files(next(home.glob(f"projects/*/{one['id']}"))) for one in projects
             }
             server.stop()
+            (home / "storage.toml").write_bytes(FORMER)
             operator.run("mount", "use", "gcsfuse", "--bucket", f"gs://{BUCKET}")
+            mount_setting = (home / "storage.toml").read_bytes()
             server.start()
             operator.killed_with(server, f"[1/{len(NAMES)}]", "migrate", "to-mount")
             server.start()
@@ -128,6 +131,8 @@ def test_there_killed_in_the_middle_rolled_back_and_kept(
             assert sorted(report["answer"]) == sorted(NAMES)
             assert {one["state"] for one in report["projects"]} == {"restored"}
             assert not (home / "projects").is_symlink()
+            assert (home / "storage.toml").read_bytes() == FORMER
+            assert (home / "storage.toml.rolled-back").read_bytes() == mount_setting
             assert not os.path.ismount(place)
             for one in projects:
                 back = next(home.glob(f"projects/*/{one['id']}"))

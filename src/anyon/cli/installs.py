@@ -125,20 +125,27 @@ def _plan(settings: "Settings", *, user: str | None, home: Path | None) -> "Plan
 
 
 def _mount_unit(settings: "Settings", home: Path) -> "MountUnit | None":
-    """Return the unit of the bucket that is set; rclone's mount the server makes itself."""
-    if settings.storage != "gcsfuse":
+    """Return the unit of the bucket that is set."""
+    if settings.storage == "checkpoints":
         return None
     from anyon.wiring.mount_units import MountUnit  # noqa: PLC0415 - other commands start without it
     from anyon.wiring.mounts import PLACE  # noqa: PLC0415 - as above
 
     return MountUnit(
-        program=Path(shutil.which("gcsfuse") or "/usr/bin/gcsfuse"),
+        mounter=settings.storage,
+        program=_mounter(settings.storage),
         unmounter=Path(shutil.which("fusermount3") or "/usr/bin/fusermount3"),
         bucket=settings.mount_bucket.removeprefix("gs://").partition("/")[0],
         place=home / PLACE,
         config=home / "mount" / "gcsfuse.yaml",
         profile=settings.mount_profile,
     )
+
+
+def _mounter(name: str) -> Path:
+    """Return the mounter's program: one beside ours (a wheel brings rclone), else the machine's."""
+    beside = Path(sys.executable).with_name(name)
+    return beside if beside.exists() else Path(shutil.which(name) or f"/usr/bin/{name}")
 
 
 def _program() -> Path:
@@ -176,13 +183,13 @@ def _say_what_follows(plan: "Plan") -> None:
             f"Make the user, then repeat this: useradd --system {groups}--home-dir {plan.home}"
             f" --shell /usr/sbin/nologin {plan.user}"
         )
-    if plan.mount is not None and plan.user not in {None, "root"}:
+    if plan.mount is not None and (os.geteuid() if plan.user is None else plan.user != "root"):
         say(
             "Let that user's mount be seen by containers: put user_allow_other into /etc/fuse.conf."
         )
     control = "systemctl" if plan.user else "systemctl --user"
-    say(
-        f"Start it: {control} daemon-reload && {control} enable --now anyon-server anyon-check.timer"
-    )
+    mount = f"{plan.mount.name.removesuffix('.service')} " if plan.mount else ""
+    names = f"{mount}anyon-server anyon-check.timer"
+    say(f"Start it: {control} daemon-reload && {control} enable --now {names}")
     if plan.user is None:
         say("Let it run while you are logged out: loginctl enable-linger")

@@ -1,6 +1,7 @@
 """``anyon mount``."""
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,20 @@ def prepare(as_json: Json = False) -> None:
         show_json({"file": str(path)})
     else:
         say(f"written {path}")
+
+
+@app.command()
+def run(
+    program: Annotated[str, typer.Option(help="rclone's path; default: found by name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Mount with rclone and stay until it is unmounted, for a mount that is systemd's (its unit calls this)."""
+    settings = _set(as_json)
+    from anyon.wiring import mounts  # noqa: PLC0415 - other commands start without it
+
+    with _told(as_json):
+        argv, env = mounts.foreground(settings, engine=settings.engine, program=program)
+    os.execve(argv[0], list(argv), {**os.environ, **env})  # noqa: S606 - no shell: the unit's process becomes rclone
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anyon.clock import Clock
@@ -9,7 +11,7 @@ from anyon.config import STORAGE_FILE, Settings, load
 from anyon.domain.errors import InvalidInputError
 from anyon.services.mounts import PLACE, Mounts
 from anyon.services.trees import Owner
-from anyon.storage.mounts import gcsfuse
+from anyon.storage.mounts import gcsfuse, programs
 from anyon.storage.mounts.gcsfuse import Gcsfuse
 from anyon.storage.mounts.mounter import Mounter, MountInfo, MountSpec
 from anyon.storage.mounts.profiles import PROFILES
@@ -21,14 +23,22 @@ __all__ = [
     "MountInfo",
     "bring_up",
     "files_owner",
+    "foreground",
     "keep",
     "look",
     "mounter",
     "mounts",
     "prepare",
+    "put_back",
     "spec",
     "take_down",
 ]
+
+_NONE = "checkpoints"
+_BEFORE = "before"
+"""The ending of the copy of what was set before a mount was."""
+_REPLACED = "rolled-back"
+"""The ending of the copy of what a rollback has replaced."""
 
 
 def mounter(settings: Settings) -> Mounter:
@@ -107,10 +117,33 @@ def prepare(settings: Settings, *, engine: str) -> Path:
     return gcsfuse.write(wanted)
 
 
+def foreground(
+    settings: Settings, *, engine: str, program: str = ""
+) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Return what mounts this home's bucket and stays, for a unit, with its environment; the mountpoint is made.
+
+    *program* is the mounter's own, where it is not found by name. InvalidInputError
+    ``mounter_without_foreground`` for gcsfuse, which takes a file and its own flag instead;
+    MissingError as ``Mounter.check``; ConflictError ``mountpoint_not_empty``.
+    """
+    if settings.storage != "rclone":
+        raise InvalidInputError(
+            f"storage {settings.storage} is not mounted by this command",
+            code="mounter_without_foreground",
+            hint="gcsfuse's unit runs gcsfuse itself, over what `anyon mount prepare` writes.",
+        )
+    driver = Rclone(program) if program else Rclone()
+    driver.check()
+    wanted = _spec_for(settings, engine)
+    programs.refuse_full(wanted.place)
+    return driver.foreground(wanted)
+
+
 def keep(settings: Settings, *, storage: str, bucket: str, profile: str) -> Settings:
     """Write the home's own ``storage.toml`` and return the settings as they are with it.
 
-    ``checkpoints`` removes the file. SettingsError for what cannot be; then nothing is changed.
+    ``checkpoints`` removes the file. What was set before the first mount is kept beside it, for
+    ``put_back``. SettingsError for what cannot be; then nothing is changed.
     """
     path = settings.home / STORAGE_FILE
     wanted = {"storage": storage, "mount_bucket": bucket, "mount_profile": profile}
@@ -120,10 +153,52 @@ def keep(settings: Settings, *, storage: str, bucket: str, profile: str) -> Sett
         path.unlink(missing_ok=True)
         return found
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not _names_mount(path):
+        _copy(path, _beside(path, _BEFORE))
     fresh = path.with_suffix(".new")
     fresh.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in wanted.items()))
     fresh.replace(path)
     return found
+
+
+def put_back(settings: Settings) -> Path | None:
+    """Make ``storage.toml`` what it was before a mount was set, byte by byte; absent if it was.
+
+    Return where what it replaces is kept, None where there was none. A repeat changes nothing.
+    """
+    path = settings.home / STORAGE_FILE
+    before, replaced = _beside(path, _BEFORE), _beside(path, _REPLACED)
+    is_put_back = not _names_mount(path) if path.exists() else not before.exists()
+    if is_put_back:
+        return None
+    if path.exists():
+        _copy(path, replaced)
+    if before.exists():
+        before.replace(path)
+    else:
+        path.unlink()
+    return replaced if replaced.exists() else None
+
+
+def _names_mount(path: Path) -> bool:
+    """Say whether a ``storage.toml`` by itself, whatever the environment says, sets a mount."""
+    if not path.exists():
+        return False
+    return bool(tomllib.loads(path.read_text(encoding="utf-8")).get("storage", _NONE) != _NONE)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name}.{what}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Make *target* the same as *source*, absent too, whole or not at all."""
+    if not source.exists():
+        target.unlink(missing_ok=True)
+        return
+    fresh = _beside(target, "new")
+    fresh.write_bytes(source.read_bytes())
+    fresh.replace(target)
 
 
 def _spec_for(settings: Settings, engine: str) -> MountSpec:

@@ -86,8 +86,12 @@ def _refusal(lost: Sequence[Lost]) -> ConflictError:
 
 async def _storage_back(settings: Settings) -> list[str]:
     """Set storage back to what it was, let the mount go, and tell what only the operator can change."""
-    (settings.home / STORAGE_FILE).unlink(missing_ok=True)
     notes = []
+    replaced = mounts.put_back(settings)
+    if replaced is not None:
+        notes.append(
+            f"{STORAGE_FILE} is as it was before the mount; what it was lies in {replaced}."
+        )
     if settings.storage != "checkpoints":
         spec = mounts.spec(settings, uid=0, gid=0)
         try:

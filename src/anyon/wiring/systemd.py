@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anyon.domain.errors import ConflictError, InvalidInputError
-from anyon.wiring.mount_units import MountUnit
+from anyon.wiring.mount_units import GCSFUSE, RCLONE, MountUnit
 
 SERVER = "anyon-server.service"
 CHECK = "anyon-check.service"
 TIMER = "anyon-check.timer"
-MOUNT = "gcsfuse-anyon.service"
+MOUNTS = (GCSFUSE, RCLONE)
 SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 _MARK = "# Made by `anyon install systemd`; change it with `systemctl edit`. sha256="
 _HIDDEN_BY_PROTECT_HOME = (Path("/home"), Path("/root"), Path("/run/user"))
@@ -95,7 +95,7 @@ def render(plan: Plan) -> Mapping[str, str]:
     _check(plan)
     units = {SERVER: _server(plan), CHECK: _check_service(plan), TIMER: _timer()}
     if plan.mount is not None:
-        units[MOUNT] = _mount(plan, plan.mount)
+        units[plan.mount.name] = _mount(plan, plan.mount)
     return {name: f"{_MARK}{_digest(text)}\n{text}" for name, text in units.items()}
 
 
@@ -110,7 +110,7 @@ def _check(plan: Plan) -> None:
 def _server(plan: Plan) -> str:
     is_docker = plan.engine == "docker"
     wants = ["network-online.target", *(["docker.service"] if is_docker and plan.user else [])]
-    wants = [*(wants if plan.user else []), *([MOUNT] if plan.mount else [])]
+    wants = [*(wants if plan.user else []), *([plan.mount.name] if plan.mount else [])]
     names = " ".join(wants)
     order = f"Wants={names}\nAfter={names}\n" if names else ""
     return (
@@ -182,21 +182,35 @@ def _check_service(plan: Plan) -> str:
 
 def _mount(plan: Plan, mount: MountUnit) -> str:
     """Return the plan's unit: after the network, again after a failure, unmounted at the stop."""
-    program = _quoted(str(plan.program), is_command=True)
     place, unmount = _quoted(str(mount.place)), _quoted(str(mount.unmounter), is_command=True)
     network = "Wants=network-online.target\nAfter=network-online.target\n" if plan.user else ""
     return (
-        f"[Unit]\nDescription=Anyon: the bucket of its projects, mounted\n{network}"
+        f"[Unit]\nDescription=Anyon: the bucket of its projects, mounted by {mount.mounter}\n{network}"
+        # Both would mount at one place.
+        f"Conflicts={mount.other}\n"
         # The plan's 10 s between two tries; never too many tries.
         f"StartLimitIntervalSec=0\n\n[Service]\nType=exec\n{_who(plan)}{_environment(plan)}"
-        f"ExecStartPre=-{unmount} -uz {place}\nExecStartPre={program} mount prepare\n"
-        f"ExecStart={_quoted(str(mount.program), is_command=True)} --foreground"
-        f" --config-file {_quoted(str(mount.config))} {_quoted(mount.bucket)} {place}\n"
-        f"ExecStartPost={program} mount wait\nExecStop={unmount} -u {place}\n"
+        f"ExecStartPre=-{unmount} -uz {place}\n{_mounting(plan, mount, place, unmount)}"
         # What was closed is in the bucket; what is open is written now.
         "TimeoutStopSec=5min\nRestart=on-failure\nRestartSec=10\n"
         f"\n[Install]\nWantedBy={'multi-user.target' if plan.user else 'default.target'}\n"
     )
+
+
+def _mounting(plan: Plan, mount: MountUnit, place: str, unmount: str) -> str:
+    """Return how it is mounted and unmounted: rclone's mount settles first, for it writes a moment later."""
+    program = _quoted(str(plan.program), is_command=True)
+    own = _quoted(str(mount.program), is_command=True)
+    if mount.mounter == "rclone":
+        start = f"ExecStart={program} mount run --program {own}\n"
+        stop = f"ExecStop={program} mount down\n"
+    else:
+        start = (
+            f"ExecStartPre={program} mount prepare\nExecStart={own} --foreground"
+            f" --config-file {_quoted(str(mount.config))} {_quoted(mount.bucket)} {place}\n"
+        )
+        stop = f"ExecStop={unmount} -u {place}\n"
+    return f"{start}ExecStartPost={program} mount wait\n{stop}"
 
 
 def _timer() -> str:
@@ -250,7 +264,7 @@ def install(directory: Path, units: Mapping[str, str], *, force: bool = False) -
 def uninstall(directory: Path, *, force: bool = False) -> Sequence[str]:
     """Remove the units that ``install`` wrote, and return their names; data and drop-ins stay."""
     try:
-        found = {name: _read(directory / name) for name in (SERVER, CHECK, TIMER, MOUNT)}
+        found = {name: _read(directory / name) for name in (SERVER, CHECK, TIMER, *MOUNTS)}
         there = [name for name, text in found.items() if text is not None]
         _refuse_foreign(directory, [n for n in there if _is_foreign(found[n])], force=force)
         for name in there:

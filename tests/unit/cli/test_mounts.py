@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from anyon.config import load
+from anyon.wiring.mounts import put_back
+
 MAIN = [sys.executable, "-c", "from anyon.cli.main import main; main()"]
 
 
@@ -46,6 +49,29 @@ def test_a_storage_is_set_and_taken_back(tmp_path: Path) -> None:
     assert anyon(home, *use, ANYON_STORAGE="checkpoints").returncode == 5
     assert anyon(home, "mount", "use", "checkpoints").returncode == 0
     assert not (home / "storage.toml").exists()
+
+
+def test_the_former_storage_comes_back(tmp_path: Path) -> None:
+    """Byte by byte, through two mounts; what it replaces is kept; with none before there is none after; repeats are harmless."""
+    home, bucket = tmp_path / "home", ("--bucket", "gs://anyon-projects")
+    home.mkdir()
+    settings = load({"ANYON_HOME": str(home), "HOME": str(tmp_path)})
+    former = b'# mine\r\nstorage   = "checkpoints"\n\n# \xec\x98\x9b\n'
+    for before in (former, None):
+        if before is not None:
+            (home / "storage.toml").write_bytes(before)
+        assert anyon(home, "mount", "use", "rclone", *bucket).returncode == 0
+        assert anyon(home, "mount", "use", "gcsfuse", *bucket).returncode == 0
+        last = (home / "storage.toml").read_bytes()
+        kept = put_back(settings)
+        assert kept is not None
+        assert kept.read_bytes() == last
+        found = home / "storage.toml"
+        assert (found.read_bytes() if found.exists() else None) == before
+        assert put_back(settings) is None
+        assert (found.read_bytes() if found.exists() else None) == before
+        found.unlink(missing_ok=True)
+    assert sorted(path.name for path in home.glob("storage*")) == ["storage.toml.rolled-back"]
 
 
 def test_without_a_mount_it_says_so(tmp_path: Path) -> None:

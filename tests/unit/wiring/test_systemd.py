@@ -14,8 +14,8 @@ import pytest
 
 from anyon.domain.errors import ConflictError, InvalidInputError
 from anyon.wiring import notifications
-from anyon.wiring.mount_units import MountUnit
-from anyon.wiring.systemd import CHECK, MOUNT, SERVER, TIMER, Plan, install, render, uninstall
+from anyon.wiring.mount_units import GCSFUSE, RCLONE, MountUnit
+from anyon.wiring.systemd import CHECK, MOUNTS, SERVER, TIMER, Plan, install, render, uninstall
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "services" / "systemd.sh"
 MAIN = [sys.executable, "-c", "from anyon.cli.main import main; main()"]
@@ -38,7 +38,7 @@ def plan(
     user: str | None = "daemon",
     home: str = "/var/lib/anyon",
     *,
-    mounts: bool = False,
+    mounter: str | None = None,
 ) -> Plan:
     """What a test installs; /bin/true is a program that is there."""
     true, at = Path("/bin/true"), Path(home)
@@ -49,9 +49,10 @@ def plan(
         place=at / "projects-gcs",
         config=at / "mount" / "gcsfuse.yaml",
         profile="plan",
+        mounter=mounter or "gcsfuse",
     )
     return Plan(
-        program=true, home=at, engine=engine, user=user, uid=1, mount=mount if mounts else None
+        program=true, home=at, engine=engine, user=user, uid=1, mount=mount if mounter else None
     )
 
 
@@ -60,7 +61,7 @@ def verified(
 ) -> "subprocess.CompletedProcess[str]":
     """Ask systemd what it thinks of the units in a directory."""
     command = [analyze, "verify", "--man=no", *(["--user"] if user else [])]
-    names = [name for name in (SERVER, CHECK, TIMER, MOUNT) if (directory / name).exists()]
+    names = [name for name in (SERVER, CHECK, TIMER, *MOUNTS) if (directory / name).exists()]
     runtime = directory / "runtime"
     runtime.mkdir(exist_ok=True, mode=0o700)
     return subprocess.run(
@@ -213,25 +214,31 @@ def test_the_server_needs_no_writable_code() -> None:
 
 
 @pytest.mark.parametrize("user", ["daemon", "root", None])
+@pytest.mark.parametrize("mounter", ["gcsfuse", "rclone"])
 def test_the_mounts_unit_is_the_plans_corrected(
-    analyze: str, tmp_path: Path, user: str | None
+    analyze: str, tmp_path: Path, mounter: str, user: str | None
 ) -> None:
     """After the network, again 10 s after a failure, unmounted at the stop; before the server; systemd takes it."""
-    units = render(plan(user=user, mounts=True))
+    name, other = (RCLONE, GCSFUSE) if mounter == "rclone" else (GCSFUSE, RCLONE)
+    units = render(plan(user=user, mounter=mounter))
     install(tmp_path, units)
     checked = verified(analyze, tmp_path, user=user is None)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
-    text = units[MOUNT]
-    for line in ("Restart=on-failure", "RestartSec=10", "mount prepare", "mount wait"):
+    text = units[name]
+    for line in ("Restart=on-failure", "RestartSec=10", "mount wait", f"Conflicts={other}"):
         assert line in text
-    assert 'ExecStop="/bin/true" -u "/var/lib/anyon/projects-gcs"' in text
+    if mounter == "gcsfuse":
+        assert "mount prepare" in text
+        assert 'ExecStop="/bin/true" -u "/var/lib/anyon/projects-gcs"' in text
+    else:
+        assert 'ExecStart="/bin/true" mount run --program "/bin/true"' in text
+        assert 'ExecStop="/bin/true" mount down' in text
     assert "--enable-storage-client-library" not in text
-    assert (
-        f"After={'network-online.target docker.service ' if user else ''}{MOUNT}" in units[SERVER]
-    )
+    assert f"After={'network-online.target docker.service ' if user else ''}{name}" in units[SERVER]
     assert ("User=daemon" in text) is (user == "daemon")
-    assert list(uninstall(tmp_path)) == [SERVER, CHECK, TIMER, MOUNT]
-    assert MOUNT not in render(plan(user=user))
+    assert ("Wants=network-online.target" in text) is (user is not None)
+    assert list(uninstall(tmp_path)) == [SERVER, CHECK, TIMER, name]
+    assert not set(MOUNTS) & set(render(plan(user=user)))
 
 
 async def test_systemd_hears_that_the_server_turns(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def environment(spec: MountSpec) -> Mapping[str, str]:
     return {"RCLONE_CONFIG": "/dev/null", **named}
 
 
-def arguments(spec: MountSpec) -> Sequence[str]:
-    """Return ``mount`` and all its arguments."""
+def arguments(spec: MountSpec, *, is_daemon: bool = True) -> Sequence[str]:
+    """Return ``mount`` and all its arguments; a daemon goes into the background once it has mounted."""
     profile = spec.profile
     retries = {} if profile.max_retry_sleep is None else {"low-level-retries": 20}
     options = {
@@ -66,10 +66,11 @@ def arguments(spec: MountSpec) -> Sequence[str]:
         "log-file": spec.work / _LOG,
         "log-level": "NOTICE",
         "rc-addr": f"unix://{spec.work / _SOCKET}",
-        "daemon-wait": "45s",
+        **({"daemon-wait": "45s"} if is_daemon else {}),
         **retries,
     }
-    flags = ["--allow-other", "--vfs-links", "--rc", "--rc-no-auth", "--daemon"]
+    flags = ["--allow-other", "--vfs-links", "--rc", "--rc-no-auth"]
+    flags += ["--daemon"] if is_daemon else []
     named = [f"--{name}={value}" for name, value in options.items()]
     return ["mount", _source(spec), str(spec.place), *flags, *named]
 
@@ -114,6 +115,12 @@ class Rclone:
             await _check_bucket(spec)
 
         return await mounted(self, spec, start)
+
+    def foreground(self, spec: MountSpec) -> tuple[Sequence[str], Mapping[str, str]]:
+        """Return what mounts and stays, for a service manager, and what its environment has more; work is ready for it."""
+        spec.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (spec.work / _SOCKET).unlink(missing_ok=True)
+        return [self._found(), *arguments(spec, is_daemon=False)], environment(spec)
 
     async def unmount(self, spec: MountSpec, *, is_forced: bool = False) -> None:
         """Unmount, once what was closed is in the bucket; a forced one waits for nothing."""
