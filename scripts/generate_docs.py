@@ -10,6 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from anyon.domain.capacity import QUIET, MemoryState, Thresholds, pressure, who_
 from anyon.domain.entities import Lease, Project
 from anyon.domain.ids import LOCAL_USER, LeaseId, ProjectId
 from anyon.domain.life import DEADLINES, Facts, Tiers, next_step
-from anyon.domain.states import Phase
+from anyon.domain.states import Goal, Phase
 from anyon.services import Services
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +89,15 @@ def life_page() -> str:
     for phase in Phase:
         held = _decided(phase, timedelta(0), tiers, is_held=True)
         rows.append((f"`{phase}`", held, *(_decided(phase, it, tiers) for it in idle.values())))
+    wanted: list[tuple[str, ...]] = [
+        ("phase", "with a lease of before", "without one, last work just now")
+    ]
+    for phase in Phase:
+        cells = [
+            _decided(phase, timedelta(0), tiers, is_held=is_held, goal=Goal.STOPPED)
+            for is_held in (True, False)
+        ]
+        wanted.append((f"`{phase}`", *cells))
     late = [(f"`{phase}`", _default(length)) for phase, length in DEADLINES.items()]
     return f"""# What is decided for a project
 
@@ -95,6 +105,10 @@ The step and its reason, with the default idle times; a project's own and the se
 A project that is to be deleted is deleted from any phase.
 
 {table(*rows)}
+
+Of one that was stopped by name (the goal is `stopped`; new work makes it `running` again, in one transaction with its lease):
+
+{table(*wanted)}
 
 A phase of transition that lasts longer than its deadline is an error:
 
@@ -153,9 +167,16 @@ def _project(phase: Phase, since: datetime, active: datetime) -> Project:
     )
 
 
-def _decided(phase: Phase, idle: timedelta, tiers: Tiers, *, is_held: bool = False) -> str:
+def _decided(
+    phase: Phase,
+    idle: timedelta,
+    tiers: Tiers,
+    *,
+    is_held: bool = False,
+    goal: Goal = Goal.RUNNING,
+) -> str:
     then = datetime(2026, 1, 1, tzinfo=UTC)
-    project = _project(phase, then + idle, then)
+    project = replace(_project(phase, then + idle, then), goal=goal)
     lease = Lease(
         id=LeaseId("l"),
         project_id=project.id,

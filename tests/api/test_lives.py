@@ -94,6 +94,8 @@ async def test_a_foreign_project_has_no_life_to_show(server: Running) -> None:
         server.client.lives.events,
         server.client.lives.checkpoints,
         server.client.lives.save,
+        server.client.lives.stop,
+        server.client.lives.start,
     ):
         with pytest.raises(ApiError) as refused:
             await call(unknown)
@@ -117,6 +119,49 @@ async def test_a_hold_is_taken_shown_and_released(server: Running) -> None:
     async with server.http as http:
         path = f"/api/projects/{project.id}/holds"
         assert (await http.post(path, json={"reason": "r", "minutes": 10081})).status_code == 422
+
+
+async def test_a_project_is_stopped_by_name(server: Running) -> None:
+    """Refused under work, which is named; forced it ends that; the goal stands until there is new work."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    process = await client.projects.exec(project.id, Exec(argv=["sleep", "1000"]))
+    with pytest.raises(ApiError) as refused:
+        await client.lives.stop(project.id)
+    assert (refused.value.status, refused.value.code) == (409, "project_busy")
+    assert str(process.id) in refused.value.message
+    assert (await client.lives.awake(project.id)).goal == "running"
+    stopped = await client.lives.stop(project.id, force=True)
+    assert (stopped.goal, stopped.phase, stopped.leases) == ("stopped", "stopped", [])
+    assert (await client.processes.get(process.id)).status == "killed"
+    again = await client.lives.stop(project.id)
+    assert (again.goal, again.phase) == ("stopped", "stopped")
+    done = await client.projects.exec(project.id, Exec(argv=["true"]))
+    assert (await client.processes.wait(done.id)).exit_code == 0
+    awake = await client.lives.awake(project.id)
+    assert (awake.goal, awake.phase) == ("running", "running")
+    events = await client.lives.events(project.id)
+    told = [(one.kind, one.reason) for one in events if one.kind.startswith("goal.")]
+    assert told == [("goal.stopped", "forced"), ("goal.running", "work")]
+    assert all(one.request_id for one in events if one.kind == "goal.stopped")
+
+
+async def test_a_project_is_started_by_name(server: Running) -> None:
+    """A stop without a body is a plain one; a start wakes, and leaves no holder behind."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+
+    async def is_free() -> bool:
+        return not (await client.lives.awake(project.id)).leases
+
+    await until(is_free)
+    async with server.http as http:
+        answer = await http.post(f"/api/projects/{project.id}/stop")
+        assert answer.json()["data"]["phase"] == "stopped"
+        bad = await http.post(f"/api/projects/{project.id}/stop", json={"force": "perhaps"})
+        assert bad.status_code == 422
+    started = await client.lives.start(project.id)
+    assert (started.goal, started.phase, started.leases) == ("running", "running", [])
 
 
 async def test_times_of_a_project_stay_unless_given(server: Running) -> None:

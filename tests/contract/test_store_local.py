@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from anyon.storage.drivers.files import FilesStore
 from anyon.storage.drivers.memory import MemoryStore
-from anyon.storage.objects import ObjectStore, StoreUnavailableError
+from anyon.storage.objects import ABSENT, ObjectStore, StoreUnavailableError
 from anyon.storage.observing import ObservedStore
 from anyon.storage.wrappers import LimitedStore, RetryingStore, ThrottledStore
 from anyon.telemetry.parts import StoreMetrics
@@ -105,3 +105,30 @@ def test_a_lock_that_is_never_released(tmp_path: Path) -> None:
     for file in held:
         file.close()
     store.put("key", b"value")
+
+
+@pytest.mark.parametrize("left", ["nothing", "a file"])
+def test_a_directory_that_went_is_no_empty_store(tmp_path: Path, left: str) -> None:
+    """Where the store's disk is gone every call is unavailable; none says that there is nothing, or begins anew."""
+    root = tmp_path / "store"
+    store = FilesStore(root)
+    store.put("a/b", b"value")
+    root.rename(tmp_path / "away")
+    if left == "a file":
+        root.write_text("")
+    for call in (
+        lambda: store.get("a/b"),
+        lambda: store.head("a/b"),
+        lambda: list(store.list("a/")),
+        lambda: store.put("a/c", b"more"),
+        lambda: store.put("a/c", b"more", if_generation=ABSENT),
+        lambda: store.delete("a/b"),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            call()
+    if left == "a file":
+        root.unlink()
+    assert not root.exists()
+    (tmp_path / "away").rename(root)
+    assert store.get("a/b").data == b"value"
+    assert [info.key for info in store.list("")] == ["a/b"]

@@ -1,9 +1,11 @@
 """A project's life on the real engines, through the command line: saved, deleted, brought back, archived."""
 
+import base64
 import json
 import os
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,78 @@ def test_a_project_is_saved_deleted_and_brought_back(server: ServerProcess) -> N
     assert {"project.created", "checkpoint.saved", "project.deleted", "project.undeleted"} <= set(
         kinds
     )
+
+
+def test_a_stop_by_name_tells_kills_and_saves(tmp_path: Path, engine: str) -> None:
+    """On the real server: refused under work, forced with TERM, grace and KILL; unsaved while the store is away."""
+    settings = {"ANYON_STOP_GRACE": "2s", "ANYON_RECONCILE_INTERVAL": "200ms"}
+    home = tmp_path / "home"
+    with serving(home, engine, **settings) as server:
+        made = data(server, "project", "create", "busy")
+        obeys = (
+            "trap 'echo last words | tee last; exit 0' TERM; echo on; while :; do sleep 0.1; done"
+        )
+        ignores = "trap '' TERM; echo on; while :; do sleep 0.1; done"
+        path = f"/api/projects/{made['id']}/exec"
+        runs = [
+            server.call("POST", path, {"argv": ["sh", "-c", script]})["id"]
+            for script in (obeys, ignores)
+        ]
+        for run in runs:
+            wait_for_output(server, run, "on\n")
+        refused = tried(server, "project", "stop", "busy", "--json")
+        assert refused.returncode == 5
+        assert json.loads(refused.stderr)["error"]["code"] == "project_busy"
+        store, away = home / "store", home / "store.away"
+        store.rename(away)
+        store.write_text("not a directory")  # nothing can be saved in it
+        began = time.monotonic()
+        stopped = data(server, "project", "stop", "busy", "--force")
+        assert time.monotonic() - began >= 2, "the one that ignores TERM had no grace"
+        assert (stopped["goal"], stopped["phase"]) == ("stopped", "stopped_unsaved")
+        assert metric(server, 'anyon_projects{phase="stopped_unsaved"}') == 1
+        assert (Path(made["git_repo_path"]) / "last").read_text() == "last words\n"
+        time.sleep(1)  # some looks later it is tried still, and says so
+        assert data(server, "project", "why", "busy")["phase"] == "stopped_unsaved"
+        store.unlink()
+        away.rename(store)
+        wait_for_phase(server, "busy", "stopped")
+        assert metric(server, 'anyon_projects{phase="stopped_unsaved"}') == 0
+        wait_for_output(server, runs[0], "on\nlast words\n")
+        exits = [server.call("GET", f"/api/execution-processes/{run}") for run in runs]
+        assert [one["status"] for one in exits] == ["killed", "killed"]
+        kinds = [(e["kind"], e["reason"]) for e in data(server, "project", "events", "busy")]
+        assert ("goal.stopped", "forced") in kinds
+        assert "save.failed" in {kind for kind, _ in kinds}
+        last = kinds.index(("phase.stopped", "saved"))
+        assert ("checkpoint.saved", "stop") in kinds[:last], "it was called stopped unsaved"
+        assert anyon(server, "exec", "busy", "--", "cat", "last") == "last words\n"
+        assert "is stopped" in anyon(server, "project", "stop", "busy")
+        assert data(server, "project", "start", "busy")["phase"] == "running"
+
+
+def tried(server: ServerProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one command that may fail."""
+    env = os.environ | {"ANYON_SERVER": server.address}
+    return subprocess.run(
+        [ANYON, *arguments], env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def metric(server: ServerProcess, series: str) -> float:
+    """Return a series' value as a scrape shows it now; a missing one is 0."""
+    with urllib.request.urlopen(f"{server.address}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(series)), 0.0)
+
+
+def wait_for_output(server: ServerProcess, process: str, text: str) -> None:
+    """Wait until a process has printed this."""
+    deadline = time.monotonic() + 60
+    path = f"/api/processes/{process}/output?offset=0"
+    while (seen := base64.b64decode(server.call("GET", path)["data"]).decode()) != text:
+        assert time.monotonic() < deadline, f"it printed {seen!r}, not {text!r}"
+        time.sleep(0.05)
 
 
 def test_an_archived_project_has_what_was_installed(tmp_path: Path, engine: str) -> None:

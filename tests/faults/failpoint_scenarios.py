@@ -11,6 +11,7 @@ _SLEEP = named(
     "stop.recorded",
     "stop.thawed",
     "stop.processes_ended",
+    "stop.state_saved",
     "stop.container_stopped",
     "stop.exits_given",
     "stop.unsaved_recorded",

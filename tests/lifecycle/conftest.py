@@ -17,7 +17,6 @@ from anyon.domain.states import Phase
 from anyon.engines.engine import ContainerState
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.services.checkpoints import ProjectCheckpoints
-from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
 from anyon.storage.objects import StoreUnavailableError
@@ -77,18 +76,9 @@ async def begun(tmp_path: Path, tiers: Tiers | None = None, **changes: Any) -> A
     """Give a server whose time the test owns; *changes* replace some of its parts."""
     clock, store, tiers = FakeClock(), Store(), tiers or Tiers()
     checkpoints = Checkpoints(store, cache=tmp_path / "cache", clock=clock)
-    async with living(tmp_path / "home", clock=clock, checkpoints=checkpoints, **changes) as world:
-        steps = Steps(
-            db=world.db,
-            engine=world.engine,
-            processes=world.processes,
-            containers=world.services.containers,
-            leases=world.services.leases,
-            archives=world.services.archives,
-            clock=clock,
-            tiers=tiers,
-            grace=timedelta(seconds=1),
-        )
+    parts = {"clock": clock, "checkpoints": checkpoints, "tiers": tiers} | changes
+    async with living(tmp_path / "home", **parts) as world:
+        steps = world.services.steps
         world.services.places.room_made_by(steps.make_room)
         reconciler = Reconciler(
             db=world.db,

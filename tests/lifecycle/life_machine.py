@@ -31,13 +31,11 @@ from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, UnavailableError
 from anyon.domain.ids import LOCAL_USER, ProjectId, new_id
-from anyon.domain.life import Tiers
-from anyon.domain.states import Phase
-from anyon.engines.engine import ContainerInfo, ContainerSpec
+from anyon.domain.states import Goal, Phase
+from anyon.engines.engine import ContainerInfo, ContainerSpec, ContainerState
 from anyon.engines.memory import MemoryEngine
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.services import archives
-from anyon.services.steps import Steps
 from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
 from anyon.testing.clocks import FakeClock
@@ -142,11 +140,15 @@ class WatchedEngine(MemoryEngine):
         self.calls_to_live = 0
         self.dies_after = False
         self.held: set[ProjectId] = set()
+        self.stopped: set[ProjectId] = set()
+        """Those that somebody has stopped by name, until there is new work."""
         self.wrongs: list[str] = []
 
     async def _call(self, name: str, project: ProjectId, work: Coroutine[Any, Any, T]) -> T:
         if name in {"freeze", "stop", "remove"} and project in self.held:
             self.wrongs.append(f"{name} of a project with a lease")
+        if name == "start" and project in self.stopped:
+            self.wrongs.append("start of a project that was stopped by name")
         self.calls_to_live -= 1
         is_last = self.calls_to_live == 0
         if is_last and not self.dies_after:
@@ -231,23 +233,11 @@ class LifeMachine(RuleBasedStateMachine):
             await self.db.empty()
         services = self.world.services
         await services.recover()
-        tiers = Tiers()
-        steps = Steps(
-            db=self.world.db,
-            engine=self.engine,
-            processes=self.world.processes,
-            containers=services.containers,
-            leases=services.leases,
-            archives=services.archives,
-            clock=self.clock,
-            tiers=tiers,
-            grace=GRACE,
-            metrics=METRICS,
-        )
+        tiers = services.tiers
         self.reconciler = Reconciler(
             db=self.world.db,
             engine=self.engine,
-            steps=steps,
+            steps=services.steps,
             leases=services.leases,
             clock=self.clock,
             tiers=tiers,
@@ -328,6 +318,7 @@ class LifeMachine(RuleBasedStateMachine):
     async def _begin_work(self, model: Model) -> None:
         project = await self._project(model)
         if model.work is None:
+            self.engine.stopped.discard(model.id)
             async with AsyncExitStack() as stack:
                 hold = self.world.services.containers.awake(project, holder="w", reason="test")
                 await stack.enter_async_context(hold)
@@ -362,6 +353,31 @@ class LifeMachine(RuleBasedStateMachine):
         """Write a file and let go."""
         self.begin_work(which)
         self.end_work(which)
+
+    @rule(which=WHICH, is_forced=st.booleans())
+    def stop_by_name(self, which: int, *, is_forced: bool) -> None:
+        """Ask for a project's stop; without force it is refused while somebody works in it."""
+        model = self._chosen(which)
+        if model is not None:
+            self.do(self._attempt(self._stop_by_name(model, is_forced=is_forced)))
+
+    async def _stop_by_name(self, model: Model, *, is_forced: bool) -> None:
+        if is_forced:  # what is held counts for nothing from here on
+            self.engine.held.discard(model.id)
+        goals = self.world.services.goals
+        await goals.stop(LOCAL_ACTOR, model.id, is_forced=is_forced)
+        assert is_forced or model.work is None, "a project was stopped under work"
+        assert (await self._project(model)).goal is Goal.STOPPED
+        info = await self.engine.inspect(model.id)
+        assert info is None or info.state is ContainerState.STOPPED, "what was stopped is up"
+        self.engine.stopped.add(model.id)
+
+    @rule(calls=st.integers(1, 3), dies_after=st.booleans(), which=WHICH)
+    def the_server_dies_in_a_stop_by_name(self, calls: int, dies_after: bool, which: int) -> None:
+        """Kill the server at a call of the engine, while it stops a project that somebody named."""
+        self.engine.calls_to_live, self.engine.dies_after = calls, dies_after
+        self.stop_by_name(which, is_forced=True)
+        self.engine.calls_to_live = 0
 
     @rule(minutes=st.sampled_from([1, 6, 31, 60 * 24 * 8]))
     def time_passes(self, minutes: int) -> None:
@@ -491,6 +507,7 @@ class LifeMachine(RuleBasedStateMachine):
             self.do(self._undo(model))
 
     async def _undo(self, model: Model) -> None:
+        self.engine.stopped.discard(model.id)
         await self._attempt(self.world.services.deletions.undo(LOCAL_ACTOR, model.id))
         model.is_deleted = (await self._project(model)).deleted_at is not None
 
@@ -530,6 +547,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     async def _check_all(self) -> None:
         await self._die()  # the next life finishes what is half done
+        self.engine.stopped.clear()
         for model in self.models:
             if model.is_deleted:
                 assert (await self._project(model)).phase is Phase.ABSENT, "half deleted"

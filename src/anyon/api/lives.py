@@ -7,7 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 
 from anyon.api import shapes
-from anyon.api.contexts import ActorOf, ContextOf, actor_of
+from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.domain.actors import Actor
 from anyon.domain.entities import Lease
 from anyon.domain.ids import LeaseId, ProjectId
 from anyon.sdk import lives, models, requests
@@ -29,19 +30,28 @@ MAX_SEQUENCE = 2**53
 @router.get("/{project_id}/awake")
 async def awake(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[lives.Awake]:
     """Return who holds the project awake, and the next step down; wakes nothing."""
-    outlook = await context.services.outlooks.of(actor, ProjectId(str(project_id)))
-    return Envelope.of(
-        lives.Awake(
-            goal=outlook.project.goal,
-            phase=outlook.project.phase,
-            phase_since=outlook.project.phase_since,
-            reason=outlook.project.state_reason,
-            leases=[_lease(lease) for lease in outlook.leases],
-            next_step=outlook.next_step,
-            next_step_at=outlook.next_step_at,
-            position=outlook.position,
-        )
-    )
+    return Envelope.of(await _awake(context, actor, project_id))
+
+
+@router.post("/{project_id}/stop")
+async def stop(
+    context: ContextOf, actor: ActorOf, project_id: UUID, asked: requests.Stop | None = None
+) -> Envelope[lives.Awake]:
+    """Stop the project and return how it stands then: ``stopped``, or ``stopped_unsaved`` for now.
+
+    Refused while something holds it awake; with *force* what runs is ended first (TERM, grace,
+    KILL) and holds are released. Its next work wakes it. It goes on if the caller goes.
+    """
+    is_forced = asked is not None and asked.force
+    await context.services.goals.stop(actor, ProjectId(str(project_id)), is_forced=is_forced)
+    return Envelope.of(await _awake(context, actor, project_id))
+
+
+@router.post("/{project_id}/start")
+async def start(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[lives.Awake]:
+    """Wake the project; it sleeps again after its idle time. Work needs no such call: it wakes by itself."""
+    await context.services.goals.start(actor, ProjectId(str(project_id)))
+    return Envelope.of(await _awake(context, actor, project_id))
 
 
 @router.post("/{project_id}/holds")
@@ -137,6 +147,20 @@ async def undelete(context: ContextOf, actor: ActorOf, project_id: UUID) -> Enve
     """Make a deleted project one again; its next work brings its files back."""
     await context.services.deletions.undo(actor, ProjectId(str(project_id)))
     return Envelope.of(None)
+
+
+async def _awake(context: Context, actor: Actor, project_id: UUID) -> lives.Awake:
+    outlook = await context.services.outlooks.of(actor, ProjectId(str(project_id)))
+    return lives.Awake(
+        goal=outlook.project.goal,
+        phase=outlook.project.phase,
+        phase_since=outlook.project.phase_since,
+        reason=outlook.project.state_reason,
+        leases=[_lease(lease) for lease in outlook.leases],
+        next_step=outlook.next_step,
+        next_step_at=outlook.next_step_at,
+        position=outlook.position,
+    )
 
 
 def _lease(it: Lease) -> lives.Lease:

@@ -156,6 +156,8 @@ def shell(
 
 app.command()(lives.deleted)
 app.command("restore")(lives.undelete)
+app.command()(wakefulness.stop)
+app.command()(wakefulness.start)
 app.command()(lives.why)
 app.command()(wakefulness.hold)
 app.command()(wakefulness.release)

@@ -1,4 +1,4 @@
-"""``anyon project hold``, ``release`` and ``set``: how long a project stays awake."""
+"""``anyon project stop``, ``start``, ``hold``, ``release`` and ``set``: how long a project stays awake."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +10,7 @@ from anyon.cli.sessions import Json, ProjectName, ask
 
 if TYPE_CHECKING:
     from anyon.sdk.clients import Client
-    from anyon.sdk.lives import Lease
+    from anyon.sdk.lives import Awake, Lease
     from anyon.sdk.models import Project
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -28,6 +28,47 @@ def length(text: str) -> timedelta:
     if len(number) > 9:
         raise typer.BadParameter(f"{text!r} is too long")
     return timedelta(seconds=int(number) * _UNITS.get(unit, 0))
+
+
+def stop(
+    ctx: typer.Context,
+    project: ProjectName,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="End what runs in it (TERM, then KILL) and release its holds."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop a project's container, saved first; its next work wakes it."""
+
+    async def work(client: "Client") -> "Awake":
+        return await client.lives.stop((await client.projects.find(project)).id, force=force)
+
+    found = ask(ctx, work, as_json=as_json, words="Stopping …")
+    if as_json:
+        show_json(found)
+    elif found.phase == "stopped_unsaved":
+        say(f"{project} is stopped, but its last state is not in the store yet: it is tried again")
+        say(f"`anyon project events {project}` says why")
+    elif found.phase in {"running", "frozen"}:
+        say(f"{project} will be stopped in a moment: somebody looks at it just now")
+    else:
+        say(f"{project} is {found.phase}")
+
+
+def start(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None:
+    """Wake a project before its work does; it sleeps again after its idle time."""
+
+    async def work(client: "Client") -> "Awake":
+        return await client.lives.start((await client.projects.find(project)).id)
+
+    found = ask(ctx, work, as_json=as_json, words="Waking …")
+    if as_json:
+        show_json(found)
+    else:
+        say(f"{project} is {found.phase}")
 
 
 def hold(

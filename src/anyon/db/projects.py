@@ -100,6 +100,14 @@ def was_active(connection: Connection, project: ProjectId, now: datetime) -> Non
     connection.execute(update(projects).where(projects.c.id == project).values(last_active_at=now))
 
 
+def want(connection: Connection, project: ProjectId, goal: Goal, *, instead_of: Goal) -> bool:
+    """Record what is wanted of a living project's container, and say whether this call changed it."""
+    query = update(projects).where(
+        projects.c.id == project, projects.c.goal == instead_of, projects.c.deleted_at.is_(None)
+    )
+    return connection.execute(query.values(goal=goal)).rowcount > 0
+
+
 def was_set_up(connection: Connection, project: ProjectId, script: str, now: datetime) -> None:
     """Record that the setup *script* has done its work, unless it was changed meanwhile."""
     connection.execute(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from anyon.sdk.connections import Connection
 from anyon.sdk.models import Project
-from anyon.sdk.requests import Hold, Move
+from anyon.sdk.requests import Hold, Move, Stop
 
 
 class _Model(BaseModel):
@@ -125,6 +125,17 @@ class LifeCalls:
         """Move the project's files; answered once the copy is proven, however long that takes."""
         path = f"/api/projects/{project}/move"
         return await self._connection.call(Moved, "POST", path, body=move, waits=True)
+
+    async def stop(self, project: UUID | str, *, force: bool = False) -> Awake:
+        """Stop the project, and return how it stands then; its next work wakes it."""
+        path = f"/api/projects/{project}/stop"
+        body = Stop(force=force)
+        return await self._connection.call(Awake, "POST", path, body=body, waits=True)
+
+    async def start(self, project: UUID | str) -> Awake:
+        """Wake the project, and return how it stands then; it sleeps again after its idle time."""
+        path = f"/api/projects/{project}/start"
+        return await self._connection.call(Awake, "POST", path, waits=True)
 
     async def hold(self, project: UUID | str, hold: Hold) -> Lease:
         """Wake the project and keep it awake for a time, whatever happens in it."""

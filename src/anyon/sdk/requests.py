@@ -91,6 +91,12 @@ class Fork(Request):
     name: Line
 
 
+class Stop(Request):
+    """Stop a project; with *force* also while something holds it: what runs is ended."""
+
+    force: bool = False
+
+
 class Move(Request):
     """Move a project's files: ``mount`` is the mounted bucket, ``disk`` the local disk."""
 

@@ -12,16 +12,17 @@ from anyon.domain.errors import AnyonError
 from anyon.domain.life import Tiers
 from anyon.domain.states import Phase
 from anyon.failpoints import reached
+from anyon.services import stores
 from anyon.services.archives import Archives
 from anyon.services.attempts import Attempts
 from anyon.services.checkpoints import ProjectCheckpoints, assembled
 from anyon.services.containers import Containers
 from anyon.services.deletions import Deletions
 from anyon.services.feed import Feed
+from anyon.services.goals import Goals
 from anyon.services.holds import Holds
 from anyon.services.homes import Homes, server_id
 from anyon.services.imports import Imports
-from anyon.services.installations import SYSTEM, Installations
 from anyon.services.launches import Launches
 from anyon.services.leases import Leases
 from anyon.services.logs import ProcessLogs
@@ -35,10 +36,10 @@ from anyon.services.projects import Projects
 from anyon.services.runs import Runs
 from anyon.services.saved_work import SavedWorks
 from anyon.services.statuses import Statuses
+from anyon.services.steps import Steps
 from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
-from anyon.storage.checkpoints import Checkpoints
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,8 @@ class Services:
     statuses: Statuses
     places: Places
     holds: Holds
+    goals: Goals
+    steps: Steps
     previews: Previews
     saved_work: SavedWorks
     deletions: Deletions
@@ -122,7 +125,7 @@ def build(parts: Parts) -> Services:
         is_on_mount=parts.is_on_mount,
     )
     leases = Leases(db, clock, supervisor, server_id=server, ttl=parts.lease_ttl)
-    archives = _archives(parts, homes)
+    archives = stores.archives(parts, homes)
     places = Places(
         engine=parts.engine, clock=clock, supervisor=supervisor, capacity=_capacity(parts)
     )
@@ -191,55 +194,28 @@ def _moves(  # noqa: PLR0917 - a part of _gathered
     )
 
 
+def _steps(
+    parts: Parts, containers: Containers, leases: Leases, archives: Archives | None
+) -> Steps:
+    return Steps(
+        db=parts.db,
+        engine=parts.engine,
+        processes=parts.processes,
+        containers=containers,
+        leases=leases,
+        archives=archives,
+        clock=parts.clock,
+        tiers=parts.tiers,
+        grace=parts.stop_grace,
+        metrics=parts.metrics,
+    )
+
+
 def _capacity(parts: Parts) -> Capacity:
     return Capacity(
         most_running=parts.max_running,
         most_memory_bytes=parts.max_memory,
         each_bytes=parts.limits.memory_bytes or 0,
-    )
-
-
-def _archives(parts: Parts, homes: Homes) -> Archives | None:
-    if parts.checkpoints is None:
-        return None
-    return Archives(
-        checkpoints=parts.checkpoints,
-        trees=parts.saved_trees,
-        db=parts.db,
-        homes=homes,
-        clock=parts.clock,
-        metrics=parts.metrics,
-        pause=parts.pause,
-        installations=_installations(parts, parts.checkpoints, homes),
-    )
-
-
-def _installations(parts: Parts, checkpoints: Checkpoints, homes: Homes) -> Installations | None:
-    if SYSTEM not in parts.saved_trees:
-        return None
-    return Installations(
-        checkpoints=checkpoints,
-        db=parts.db,
-        engine=parts.engine,
-        layers=parts.layers,
-        base={"engine": parts.engine.name, **parts.layer_base},
-        homes=homes,
-        clock=parts.clock,
-    )
-
-
-def _logs(parts: Parts, homes: Homes, feed: Feed, supervisor: Supervisor) -> ProcessLogs | None:
-    if parts.logs is None:
-        return None
-    return ProcessLogs(
-        logs=parts.logs,
-        db=parts.db,
-        processes=parts.processes,
-        homes=homes,
-        feed=feed,
-        clock=parts.clock,
-        supervisor=supervisor,
-        cap_bytes=parts.output_cap_bytes,
     )
 
 
@@ -307,10 +283,11 @@ def _gathered(  # noqa: PLR0917 - the second half of build
     server: str,
 ) -> Services:
     db, clock = parts.db, parts.clock
-    logs = _logs(parts, homes, feed, supervisor)
+    logs = stores.logs(parts, homes, feed, supervisor)
     projects = _projects(
         parts, archives, leases, containers, launches, runs, homes, feed, supervisor
     )
+    steps = _steps(parts, containers, leases, archives)
     return Services(
         projects=projects,
         tasks=Tasks(
@@ -361,6 +338,17 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         ),
         moves=_moves(parts, containers, leases, homes, archives, supervisor),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
+        goals=Goals(
+            db=db,
+            containers=containers,
+            leases=leases,
+            runs=runs,
+            steps=steps,
+            feed=feed,
+            clock=clock,
+            supervisor=supervisor,
+        ),
+        steps=steps,
         previews=_previews(parts, containers, supervisor),
         saved_work=SavedWorks(
             db=db, containers=containers, repositories=parts.repositories, clock=clock

@@ -14,7 +14,7 @@ from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Lease, Project
-from anyon.domain.errors import ConflictError, DeadlineExceededError, NotFoundError
+from anyon.domain.errors import ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import ExitReason, Phase
 from anyon.engines.engine import (
@@ -29,7 +29,7 @@ from anyon.engines.engine import (
 from anyon.failpoints import reached
 from anyon.locks import Locks
 from anyon.processes.processes import Processes
-from anyon.services import phases
+from anyon.services import deadlines, phases
 from anyon.services.archives import Archives, is_lost, owned_elsewhere
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
@@ -106,15 +106,17 @@ class Containers:
         holder: str,
         reason: str,
         also: Callable[[Connection], object] | None = None,
+        is_new: bool = True,
     ) -> AsyncIterator[Lease]:
         """Hold the project's container RUNNING inside the block.
 
         However many callers, one start. A lease in the database (with heartbeat) says who holds
-        and why, before the start and until after the block; *also* is recorded with it.
-        ConflictError ``owned_elsewhere``.
+        and why, before the start and until after the block; *also* is recorded with it. Work that
+        is not *is_new* is taken up again, and changes no goal. ConflictError ``owned_elsewhere``.
         """
-        hold = self._leases.hold(project.id, holder=holder, reason=reason, also=also)
-        async with hold as lease:
+        async with self._leases.hold(
+            project.id, holder=holder, reason=reason, also=also, is_new=is_new
+        ) as lease:
             await self.ensure(project)
             yield lease
 
@@ -143,7 +145,7 @@ class Containers:
         self, project_id: ProjectId, *, holder: str, reason: str
     ) -> AbstractAsyncContextManager[Lease]:
         """Keep the project from stepping down inside the block, without waking it."""
-        return self._leases.hold(project_id, holder=holder, reason=reason)
+        return self._leases.hold(project_id, holder=holder, reason=reason, is_new=False)
 
     @asynccontextmanager
     async def look(self, project: Project) -> AsyncIterator[None]:
@@ -217,7 +219,7 @@ class Containers:
         began = self._clock.monotonic()
         # The line is waited in without the lock, so that others can look at the project meanwhile.
         async with self._places.taken(project), self.lock(project.id):
-            async with self._within(self._deadline, project):
+            async with deadlines.start_within(self._deadline, project):
                 await self._homes.require(project)
                 info = await self._with_its_files(project)
                 if info is not None and info.state is ContainerState.RUNNING:
@@ -228,13 +230,13 @@ class Containers:
                 tier = phases.tier_of(found.phase, info)
             if found.phase is not Phase.CREATING:
                 self._budget.spend(project.id)
-            async with self._within(_RESTORE_DEADLINE, project):
+            async with deadlines.start_within(_RESTORE_DEADLINE, project):
                 await self._bring_files_back(found)
                 if self._archives is not None and tier in {"stopped", "archived"}:
                     is_there = info is not None
                     ensure = partial(self._made, found)
                     await self._archives.settle(found, is_there=is_there, ensure=ensure)
-            async with self._within(self._deadline, project):
+            async with deadlines.start_within(self._deadline, project):
                 if info is not None and info.state is ContainerState.FROZEN:
                     info = await self._engine.thaw(project.id)
                     reached("wake.thawed")
@@ -262,18 +264,6 @@ class Containers:
         await self.record(project.id, Phase.STOPPED_UNSAVED, reason="mount_lost")
         self._metrics.mount.restarted()
         return await self._engine.inspect(project.id)
-
-    @asynccontextmanager
-    async def _within(self, deadline: timedelta, project: Project) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(deadline.total_seconds()):
-                yield
-        except TimeoutError as error:
-            raise DeadlineExceededError(
-                f"the container of {project.name!r} did not start in {deadline}",
-                code="start_deadline",
-                hint="Look at the engine (`anyon doctor`); trying again is safe.",
-            ) from error
 
     async def _bring_files_back(self, project: Project) -> None:
         if self._archives is not None and self._archives.must_restore(project):

@@ -16,7 +16,7 @@ from anyon.domain.errors import AnyonError, InvalidInputError, NotFoundError
 from anyon.domain.ids import LeaseId, ProjectId, new_id
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
-from anyon.services.leases import HOLD, Leases, owned_elsewhere
+from anyon.services.leases import HOLD, Leases, owned_elsewhere, wants_running
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +86,7 @@ class Holds:
         if other is None:
             lease_rows.remove_expired(connection, now)
             lease_rows.add(connection, lease)
+            wants_running(connection, lease)
             project_rows.was_active(connection, lease.project_id, now)
             event_rows.add(
                 connection, lease.project_id, "hold.taken", now, reason="asked", detail=lease.reason

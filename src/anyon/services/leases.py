@@ -9,12 +9,14 @@ import structlog
 from sqlalchemy import Connection
 
 from anyon.clock import Clock
+from anyon.db import events as event_rows
 from anyon.db import leases as lease_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Lease
 from anyon.domain.errors import AnyonError, ConflictError
 from anyon.domain.ids import LeaseId, ProjectId, new_id
+from anyon.domain.states import Goal
 from anyon.services.supervisors import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -58,12 +60,16 @@ class Leases:
         holder: str,
         reason: str,
         also: Callable[[Connection], object] | None = None,
+        is_new: bool = True,
     ) -> AsyncIterator[Lease]:
         """Hold a lease inside the block; ConflictError (``owned_elsewhere``) if another server has the project.
 
         *also* is recorded with it, in one transaction; what it raises is raised, and no lease is taken.
+        New work makes the goal of a project that was stopped RUNNING again, in that transaction too;
+        what is only taken up again is not *is_new*.
         """
         lease = self._new(project_id, holder, reason)
+        also = _all_of(wants_running if is_new else None, lease, also)
         other = await self._db.write(_take, lease, self._server_id, lease.created_at, also)
         if other is not None:
             raise owned_elsewhere(other)
@@ -198,6 +204,29 @@ def _take(
         if also is not None:
             also(connection)
     return other
+
+
+def _all_of(
+    goal: Callable[[Connection, Lease], object] | None,
+    lease: Lease,
+    also: Callable[[Connection], object] | None,
+) -> Callable[[Connection], object] | None:
+    if goal is None:
+        return also
+
+    def both(connection: Connection) -> None:
+        goal(connection, lease)
+        if also is not None:
+            also(connection)
+
+    return both
+
+
+def wants_running(connection: Connection, lease: Lease) -> None:
+    """Record that new work wants a project awake that somebody had stopped, and that it did."""
+    project, now = lease.project_id, lease.created_at
+    if project_rows.want(connection, project, Goal.RUNNING, instead_of=Goal.STOPPED):
+        event_rows.add(connection, project, "goal.running", now, reason="work", detail=lease.reason)
 
 
 def _give_back(connection: Connection, lease: Lease, now: datetime) -> None:

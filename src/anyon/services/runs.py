@@ -190,7 +190,9 @@ class Runs:
         if hold is not None:
             return hold
         reason = str(run.process.run_reason)
-        return self._containers.awake(project, holder=run.process.id, reason=reason)
+        # One that was taken up after a restart is no new work: a stop that was asked for stands.
+        is_new = run.lease is None
+        return self._containers.awake(project, holder=run.process.id, reason=reason, is_new=is_new)
 
     async def _refused(self, run: Run, project: Project, error: AnyonError) -> bool:
         """Record as failed what could not be started, or whose container cannot be woken any more.

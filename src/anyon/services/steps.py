@@ -1,5 +1,6 @@
 """Stepping a project down, waking it for a lease, and repairing what the record says of it."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -27,6 +28,11 @@ from anyon.services.leases import Leases
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
+
+_URGENT = frozenset({"capacity", "memory_pressure"})
+"""Reasons for a stop that wait for no save: the room is needed now. The phase says when it is saved."""
+_SAVED_WITHIN = timedelta(minutes=2)
+"""How long a container waits for a save before its stop; a longer one goes on after it."""
 
 SEEN: Mapping[ContainerState | None, Phase] = {
     ContainerState.RUNNING: Phase.RUNNING,
@@ -181,14 +187,32 @@ class Steps:
             case _:
                 log.warning("step.not_carried_out", project=project.id, step=decision.step)
 
+    async def stop(self, project: Project, reason: str) -> None:
+        """Stop a project because somebody wants it, whoever holds it; the caller holds its lock.
+
+        One that sleeps already is left so, and saved if it is not.
+        """
+        project = await self._repaired(project)
+        if project.phase in {Phase.RUNNING, Phase.FROZEN}:
+            await self._stop(project, reason)
+        elif project.phase is Phase.STOPPED_UNSAVED:
+            await self._save_stopped(project)
+
     async def _stop(self, project: Project, reason: str, detail: str = "") -> None:
-        """End what runs, stop the container, save, and only then say that it is stopped."""
+        """End what runs, save, stop the container, and say that it is stopped once that is in the store.
+
+        The first save is of what nothing works on any more; a second look after the stop takes in
+        what the container's own end has changed, which mostly is nothing.
+        """
         await self._containers.record(project.id, Phase.STOPPING, reason=reason, detail=detail)
         reached("stop.recorded")
         await self._engine.thaw(project.id)
         reached("stop.thawed")
         await self._end_running(project.id)
         reached("stop.processes_ended")
+        if reason not in _URGENT:
+            await self._save_stopping(project)
+        reached("stop.state_saved")
         await self._engine.stop(project.id, grace=self._grace)
         reached("stop.container_stopped")
         await self._processes.container_stopped(project.id, ExitReason.CONTAINER_STOPPED)
@@ -211,11 +235,35 @@ class Steps:
         reached("archive.confirmed")
 
     async def _end_running(self, project_id: ProjectId) -> None:
-        for state in await self._processes.list(project_id):
-            if state.exit is None:
-                await self._processes.kill(
-                    project_id, state.id, reason=ExitReason.CONTAINER_STOPPED, grace=self._grace
-                )
+        """Give everything that runs TERM, the grace, and KILL, all at once: the grace is for all of them."""
+        running = [
+            self._processes.kill(
+                project_id, state.id, reason=ExitReason.CONTAINER_STOPPED, grace=self._grace
+            )
+            for state in await self._processes.list(project_id)
+            if state.exit is None
+        ]
+        for ended in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(ended, AnyonError):  # the container's stop ends it all the same
+                log.warning("process.not_ended", project=project_id, code=ended.code)
+            elif isinstance(ended, BaseException):
+                raise ended
+
+    async def _save_stopping(self, project: Project) -> None:
+        """Confirm the state in the store while the container stands, as far as that can be done in time.
+
+        If it cannot, the container is stopped all the same: the phase says that it is unsaved,
+        the files stay where they are, and it is tried again.
+        """
+        if self._archives is None:
+            return
+        try:
+            async with asyncio.timeout(_SAVED_WITHIN.total_seconds()):
+                await self._archives.save(project, reason="stop")
+        except TimeoutError:
+            log.info("project.saved_after_stop", project=project.id)
+        except AnyonError as error:
+            log.warning("project.save_failed", project=project.id, code=error.code)
 
     async def _save_stopped(self, project: Project) -> None:
         if self._archives is None:  # this server was set to keep no checkpoints

@@ -118,7 +118,7 @@ async def assembled(settings: Settings, *, clock: Clock | None = None) -> AsyncI
             await services.recover()
             if settings.tokens_required:
                 await keep_local_token(services, settings.home)
-            found = _gathered(settings, engine, processes, services, clock, metrics, tracer)
+            found = _gathered(settings, engine, services, clock, metrics, tracer)
             yield replace(found, loops=(*found.loops, *copies.loops))
         finally:
             await services.close()
@@ -231,25 +231,13 @@ def _parts(
 def _gathered(  # noqa: PLR0917 - the second half of assembled
     settings: Settings,
     engine: Engine,
-    processes: DurableProcesses,
     services: Services,
     clock: Clock,
     metrics: Metrics,
     tracer: Tracer | None,
 ) -> Anyon:
     tiers = services.tiers
-    steps = Steps(
-        db=services.db,
-        engine=engine,
-        processes=processes,
-        containers=services.containers,
-        leases=services.leases,
-        archives=services.archives,
-        clock=clock,
-        tiers=tiers,
-        grace=settings.stop_grace,
-        metrics=metrics,
-    )
+    steps = services.steps
     services.places.room_made_by(steps.make_room)
     reconciler = Reconciler(
         db=services.db,

@@ -92,8 +92,14 @@ def test_steps_down(phase: Phase, idle: timedelta, step: Step | None) -> None:
 def test_a_held_project_is_woken_and_nothing_else(
     phase: Phase, idle: timedelta, goal: Goal
 ) -> None:
-    """Whatever the clock says and whatever is wanted, a lease keeps a project from any step down."""
+    """Whatever the clock says and whatever is wanted, a lease keeps a project from any step down.
+
+    It wakes what sleeps, unless that was stopped by name: what is held since before wakes nothing then.
+    """
     decision = decide(phase, idle, goal=goal, leases=(LEASE,))
+    if goal is Goal.STOPPED:
+        assert decision is None or (decision.step, phase) == (Step.SAVE, Phase.STOPPED_UNSAVED)
+        return
     assert decision is None or decision.step is Step.WAKE
     if phase in {Phase.FROZEN, Phase.STOPPED, Phase.STOPPED_UNSAVED, Phase.ARCHIVED, Phase.ABSENT}:
         assert decision is not None

@@ -35,18 +35,6 @@ STALE_UPLOAD_SECONDS = 24 * 3600
 LOCKS = 64
 
 
-@contextlib.contextmanager
-def _translated(key: str) -> Iterator[None]:
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise ObjectNotFoundError(f"there is no object {key}") from None
-    except PermissionError as error:
-        raise StoreRefusedError(f"the store's directory refuses: {error}") from error
-    except OSError as error:
-        raise StoreUnavailableError(f"the store's directory failed: {error}") from error
-
-
 class FilesStore:
     """Keeps the promises of ``ObjectStore`` in a directory of a local file system.
 
@@ -70,19 +58,21 @@ class FilesStore:
         generation = secrets.token_bytes(16)
         upload = self._uploads / generation.hex()
         try:
-            with _translated(key):
+            with self._translated(key):
                 _write(upload, data, generation)
                 with self._locked(key):
                     self._check(key, if_generation)
                     self._place(upload, path)
         finally:
-            upload.unlink(missing_ok=True)
+            # What cannot be removed now is a stale upload in a day: it must not hide what went wrong.
+            with contextlib.suppress(OSError):
+                upload.unlink(missing_ok=True)
         return generation.hex()
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> Blob:
         """See ``ObjectStore.get``."""
         path = self._path(key)
-        with _translated(key), path.open("rb", buffering=0) as file:
+        with self._translated(key), path.open("rb", buffering=0) as file:
             size, checksum, generation = _trailer(file.fileno(), key)
             begin = max(0, size + start) if start < 0 else min(start, size)
             count = size - begin if length is None else min(length, size - begin)
@@ -93,13 +83,14 @@ class FilesStore:
 
     def head(self, key: str) -> ObjectInfo:
         """See ``ObjectStore.head``."""
-        with _translated(key):
+        with self._translated(key):
             return _info(self._path(key), key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See ``ObjectStore.list``."""
-        with _translated(prefix):
+        with self._translated(prefix):
             keys = sorted(self._keys(prefix), key=str.encode)
+            self._check_there()
         for key in keys:
             with contextlib.suppress(ObjectNotFoundError):  # deleted meanwhile
                 yield self.head(key)
@@ -107,12 +98,34 @@ class FilesStore:
     def delete(self, key: str, *, if_generation: str | None = None) -> None:
         """See ``ObjectStore.delete``."""
         path = self._path(key)
-        with contextlib.suppress(ObjectNotFoundError), _translated(key), self._locked(key):
+        with contextlib.suppress(ObjectNotFoundError), self._translated(key), self._locked(key):
             if path.exists():
                 self._check(key, if_generation)
             path.unlink()
             _sync_directory(path.parent)
             self._drop_empty(path.parent)
+
+    @contextlib.contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            try:
+                yield
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._check_there()
+                raise ObjectNotFoundError(f"there is no object {key}") from None
+        except PermissionError as error:
+            raise StoreRefusedError(f"the store's directory refuses: {error}") from error
+        except OSError as error:
+            raise StoreUnavailableError(f"the store's directory failed: {error}") from error
+
+    def _check_there(self) -> None:
+        """Raise where the store itself is gone, as with its disk: that must not look like an empty one."""
+        for directory in (self._objects, self._uploads, self._locks):
+            if not directory.is_dir():
+                raise StoreUnavailableError(
+                    f"{directory} of the store is not there",
+                    hint="Is its disk mounted? What is in the store is where that directory is now.",
+                )
 
     def _path(self, key: str) -> Path:
         # An object may be called as a directory of another ("a" and "a/b"): so directories
