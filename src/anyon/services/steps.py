@@ -210,8 +210,7 @@ class Steps:
         reached("stop.thawed")
         await self._end_running(project.id)
         reached("stop.processes_ended")
-        if reason not in _URGENT:
-            await self._save_stopping(project)
+        answers = reason in _URGENT or await self._save_stopping(project)
         reached("stop.state_saved")
         await self._engine.stop(project.id, grace=self._grace)
         reached("stop.container_stopped")
@@ -219,7 +218,8 @@ class Steps:
         reached("stop.exits_given")
         await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason=reason)
         reached("stop.unsaved_recorded")
-        await self._save_stopped(project)
+        if answers:  # else who waits for this is not kept waiting: the next look tries again
+            await self._save_stopped(project)
 
     async def _archive(self, project: Project, archives: Archives, reason: str) -> None:
         await archives.confirm(project)
@@ -249,21 +249,23 @@ class Steps:
             elif isinstance(ended, BaseException):
                 raise ended
 
-    async def _save_stopping(self, project: Project) -> None:
-        """Confirm the state in the store while the container stands, as far as that can be done in time.
+    async def _save_stopping(self, project: Project) -> bool:
+        """Confirm the state in the store while the container stands; False if it could not be saved.
 
-        If it cannot, the container is stopped all the same: the phase says that it is unsaved,
-        the files stay where they are, and it is tried again.
+        The container is stopped all the same: the phase says that it is unsaved, the files stay
+        where they are, and it is tried again.
         """
         if self._archives is None:
-            return
+            return True
         try:
             async with asyncio.timeout(_SAVED_WITHIN.total_seconds()):
                 await self._archives.save(project, reason="stop")
         except TimeoutError:
             log.info("project.saved_after_stop", project=project.id)
         except AnyonError as error:
-            log.warning("project.save_failed", project=project.id, code=error.code)
+            await self._save_failed(project, error)
+            return False
+        return True
 
     async def _save_stopped(self, project: Project) -> None:
         if self._archives is None:  # this server was set to keep no checkpoints
@@ -273,12 +275,15 @@ class Steps:
             await self._archives.save(project, reason="stop")
         except AnyonError as error:
             # The files stay where they are; the phase shows it, and the next tick tries again.
-            log.warning("project.save_failed", project=project.id, code=error.code)
-            await self._db.write(self._note_failure, project.id, error)
+            await self._save_failed(project, error)
             return
         reached("stop.checkpoint_confirmed")
         await self._containers.record(project.id, Phase.STOPPED, reason="saved")
         reached("stop.confirmed")
+
+    async def _save_failed(self, project: Project, error: AnyonError) -> None:
+        log.warning("project.save_failed", project=project.id, code=error.code)
+        await self._db.write(self._note_failure, project.id, error)
 
     def _note_failure(
         self, connection: Connection, project_id: ProjectId, error: AnyonError
