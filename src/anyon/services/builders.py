@@ -211,6 +211,27 @@ def _steps(
     )
 
 
+def _goals(  # noqa: PLR0917 - a part of _gathered
+    parts: Parts,
+    containers: Containers,
+    leases: Leases,
+    runs: Runs,
+    steps: Steps,
+    feed: Feed,
+    supervisor: Supervisor,
+) -> Goals:
+    return Goals(
+        db=parts.db,
+        containers=containers,
+        leases=leases,
+        runs=runs,
+        steps=steps,
+        feed=feed,
+        clock=parts.clock,
+        supervisor=supervisor,
+    )
+
+
 def _capacity(parts: Parts) -> Capacity:
     return Capacity(
         most_running=parts.max_running,
@@ -338,16 +359,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         ),
         moves=_moves(parts, containers, leases, homes, archives, supervisor),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
-        goals=Goals(
-            db=db,
-            containers=containers,
-            leases=leases,
-            runs=runs,
-            steps=steps,
-            feed=feed,
-            clock=clock,
-            supervisor=supervisor,
-        ),
+        goals=_goals(parts, containers, leases, runs, steps, feed, supervisor),
         steps=steps,
         previews=_previews(parts, containers, supervisor),
         saved_work=SavedWorks(
