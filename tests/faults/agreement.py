@@ -40,9 +40,9 @@ class Known:
 
 def disagreements(settings: Settings, known: list[Known]) -> list[str]:
     """Return what is wrong now; empty when all agree and all that was acknowledged is there."""
-    rows = _rows(settings.home)
-    living = {row["id"]: row for row in rows if row["deleted_at"] is None}
-    dead = {row["id"]: row for row in rows if row["deleted_at"] is not None}
+    found = rows(settings.home)
+    living = {project: row for project, row in found.items() if row["deleted_at"] is None}
+    dead = {project: row for project, row in found.items() if row["deleted_at"] is not None}
     seen = asked(lambda: _containers(settings))
     return [
         *_of_records(living, dead, seen),
@@ -53,10 +53,12 @@ def disagreements(settings: Settings, known: list[Known]) -> list[str]:
     ]
 
 
-def _rows(home: Path) -> list[dict[str, Any]]:
+def rows(home: Path) -> dict[str, dict[str, Any]]:
+    """Return what is recorded of each project, by its id."""
     with sqlite3.connect(f"file:{home}/anyon.db?mode=ro", uri=True) as connection:
         connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute("SELECT * FROM projects")]
+        found = [dict(row) for row in connection.execute("SELECT * FROM projects")]
+    return {row["id"]: row for row in found}
 
 
 async def _containers(settings: Settings) -> dict[str, str]:
@@ -146,14 +148,16 @@ def _groups() -> list[Path]:
 
 def _of_disk(home: Path, living: dict[str, dict[str, Any]]) -> list[str]:
     wrong = []
-    here = {project for project, row in living.items() if row["phase"] != "archived"}
-    files = {path.name for path in home.glob("projects/*/*")}
-    wrong += [f"files of {p}, which has none here" for p in files - here]
-    wrong += [f"no files of {p}" for p in here - files]
+    here = {row["path"] for row in living.values() if row["phase"] != "archived"}
+    here = {str(Path(path).resolve()) for path in here}
+    found = [*home.glob("projects/*/*"), *home.glob("projects-gcs/*/*")]
+    files = {str(path.resolve()) for path in found}
+    wrong += [f"files at {p}, where no project has any" for p in files - here]
+    wrong += [f"no files at {p}" for p in here - files]
     states = {path.name for path in home.glob("state/*")}
     wrong += [f"state of {p}, which is no project" for p in states - living.keys()]
     # A cut upload is no object; the store's driver drops it after a day.
-    for place in ("trash/*", "restores/*", "projects/*/.*"):
+    for place in ("trash/*", "restores/*", "projects/*/.*", "projects-gcs/*/.*", "recovering*"):
         wrong += [f"left behind: {path}" for path in home.glob(place)]
     mounts = Path("/proc/self/mountinfo").read_text()
     return wrong + ([f"a mount below {home}"] if f"{home}/state" in mounts else [])

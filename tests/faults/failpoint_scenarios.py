@@ -3,8 +3,13 @@
 from itertools import zip_longest
 
 from tests.faults import failpoint_lives as lives
+from tests.faults import failpoint_pasts as pasts
+from tests.faults import failpoint_places as places
+from tests.faults import failpoint_states as states
 from tests.faults import failpoint_stores as stores
 from tests.faults.failpoint_stages import Scenario, named
+
+ONE = frozenset({"bubblewrap"})
 
 _SLEEP = named(
     Scenario(lives.stop),
@@ -139,6 +144,83 @@ SCENARIOS: dict[str, Scenario] = {
         "collection.swept",
     ),
     **named(Scenario(stores.give_up, frozenset({"bubblewrap"}), is_apart=True), "claim.released"),
+    **named(
+        Scenario(pasts.put_back),
+        "path_restore.saved",
+        "path_restore.staged",
+        "path_restore.exchanged",
+        "path_restore.put_in",
+        "path_restore.put_back",
+        "path_restore.recorded",
+        "path_restore.confirmed",
+    ),
+    **named(
+        Scenario(pasts.bring_worktree_back),
+        "worktree_restore.tree_back",
+        "worktree_restore.files_back",
+        "worktree_restore.recorded",
+    ),
+    **named(
+        Scenario(pasts.fork_off, ONE),
+        "fork.recorded",
+        "fork.borrows_written",
+        "fork.lent",
+        "fork.checkpoint_written",
+        "fork.head_made",
+        "fork.claimed",
+        "fork.confirmed",
+    ),
+    **named(Scenario(pasts.give_back, ONE, is_apart=True), "fork.repaid", "fork.lender_swept"),
+    **named(
+        Scenario(pasts.refit),
+        "system.fetched",
+        "system.cleared",
+        "system.put",
+        "system.noted",
+    ),
+    **named(
+        Scenario(pasts.refit, frozenset({"docker"})),
+        "system.container_removed",
+        "system.container_made",
+        "system.replayed",
+        "system.note_removed",
+        "system.emptied",
+    ),
+    **named(Scenario(stores.save, frozenset({"docker"})), "system.looked_at_again"),
+    **named(
+        Scenario(places.move, ONE, is_apart=True, is_long=True),
+        "move.halted",
+        "move.noted",
+        "move.copied",
+        "move.copy_started",
+        "move.proven",
+        "move.end_noted",
+        "move.recorded",
+        "move.unsaved_recorded",
+        "move.source_put_away",
+        "move.readdressed",
+    ),
+    **named(Scenario(states.replicate, ONE, is_apart=True, is_long=True), "replica.file_put"),
+    **named(
+        Scenario(states.compact, ONE, is_apart=True),
+        "replica.file_dropped",
+        "replica.former_dropped",
+    ),
+    **named(
+        Scenario(states.copy, ONE, is_apart=True, is_long=True),
+        "snapshot.copied",
+        "snapshot.part_put",
+        "snapshot.written",
+    ),
+    **named(Scenario(states.prune, ONE, is_apart=True), "snapshot.part_dropped"),
+    **named(
+        Scenario(states.bring_back, ONE, is_apart=True, is_long=True),
+        "recover.fetched",
+        "recover.staged",
+        "recover.taken_up",
+        "recover.succeeded",
+        "recover.placed",
+    ),
     **named(Scenario(stores.take_over, is_apart=True), "takeover.claimed", "takeover.recorded"),
 }
 """Each point's story; a test compares them with all points that there are."""

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.faults.agreement import Known
+from tests.faults.agreement import Known, disagreements
 from tests.faults.mortal_servers import DiedError, MortalServer, asked, end_of, fork, wait_for
 
 from anyon import failpoints
@@ -22,15 +23,20 @@ from anyon.wiring import engines
 After = Callable[[], None]
 BOTH = frozenset({"bubblewrap", "docker"})
 NOTHING = timedelta(0)
+WITHIN = 60.0
+"""Seconds after which it is a failure, also on a loaded machine; 10 is the promise on a quiet one."""
 
 
 class Stage:
     """One home with its server, and what its clients were told."""
 
-    def __init__(self, home: Path, engine: str) -> None:
+    def __init__(
+        self, home: Path, engine: str, *, patch: Callable[[], None] | None = None, **more: str
+    ) -> None:
         self.home = home
         self.engine = engine
-        self.server = MortalServer(home, engine)
+        self.server = MortalServer(home, engine, patch=patch, **more)
+        self.others: dict[str, Stage] = {}
         self.known: list[Known] = []
         self.standing: Known | None = None
         self._count = 0
@@ -113,8 +119,32 @@ class Stage:
                 self.server.call("DELETE", f"/api/projects/{one.id}")
                 one.is_deleted = True
 
+    def other(self, name: str, *, patch: Callable[[], None] | None = None, **more: str) -> "Stage":
+        """Return another home with its server, begun at the first asking, ended with this one."""
+        if name not in self.others:
+            home = self.home.with_name(f"{self.home.name}-{name}")
+            self.others[name] = Stage(home, self.engine, patch=patch, **more)
+            self.others[name].server.start()
+            self.others[name].server.answer()
+        return self.others[name]
+
+    def agreed(self, within: float = WITHIN) -> float:
+        """Wait until nothing disagrees; return how long that took."""
+        began = time.monotonic()
+        while wrong := disagreements(self.server.settings(), self.known):
+            if time.monotonic() - began > within:
+                raise AssertionError("; ".join(wrong))
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def save(self, one: Known) -> str:
+        """Take a checkpoint and return its id."""
+        return str(self.server.call("POST", f"/api/projects/{one.id}/checkpoints")["id"])
+
     def leave_nothing(self) -> None:
-        """End the server and remove every container of this home."""
+        """End the server and remove every container of this home, and of the others."""
+        for other in self.others.values():
+            other.leave_nothing()
 
         async def remove() -> None:
             engine = await engines.choose(self.server.settings())
@@ -141,6 +171,8 @@ class Scenario:
     act: Callable[[Stage, str], After | None]
     engines: frozenset[str] = BOTH
     is_apart: bool = False
+    is_long: bool = False
+    """Not tried each day in the short form, as it needs homes and servers of its own."""
     settings: dict[str, str] = field(default_factory=dict)
 
 

@@ -80,8 +80,12 @@ def asked(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 class MortalServer:
     """A server over *home*; ``start``, ``arm``, and wait for its end."""
 
-    def __init__(self, home: Path, engine: str, **more: str) -> None:
+    def __init__(
+        self, home: Path, engine: str, *, patch: Callable[[], None] | None = None, **more: str
+    ) -> None:
+        """Begin nothing yet; *patch* is done first in each life that is given none of its own."""
         self.home = home
+        self._patch = patch
         self.log = home.with_name(f"{home.name}.log")
         self._wish = home.with_name(f"{home.name}.wish")
         self._env = {
@@ -111,6 +115,7 @@ class MortalServer:
     ) -> None:
         """Start a life that dies at *point*, *patch* done in it first."""
         self._port = _free_port()
+        patch = patch or self._patch
         settings = self.settings(ANYON_PORT=str(self._port), ANYON_FAILPOINT=point, **more)
 
         def live() -> None:

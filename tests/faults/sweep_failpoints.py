@@ -14,30 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.faults.agreement import disagreements
 from tests.faults.failpoint_lives import create, delete, stop
+from tests.faults.failpoint_pasts import put_back
 from tests.faults.failpoint_scenarios import SCENARIOS
 from tests.faults.failpoint_stages import Scenario, Stage
 
 from anyon.db import projects as project_rows
 from anyon.domain.states import Phase
+from anyon.services import swaps
 from anyon.services.builders import Services
 from anyon.services.projects import Projects
 from anyon.services.steps import Steps
-
-WITHIN = 60.0
-"""Seconds after which it is a failure, also on a loaded machine; 10 is the promise on a quiet one."""
-
-
-def agreed(stage: Stage, within: float = WITHIN) -> float:
-    """Wait until nothing disagrees; return how long that took."""
-    began = time.monotonic()
-    settings = stage.server.settings()
-    while wrong := disagreements(settings, stage.known):
-        if time.monotonic() - began > within:
-            raise AssertionError("; ".join(wrong))
-        time.sleep(0.1)
-    return time.monotonic() - began
 
 
 def die(stage: Stage, point: str, scenario: Scenario) -> float:
@@ -49,7 +36,7 @@ def die(stage: Stage, point: str, scenario: Scenario) -> float:
     assert stage.server.end() == -signal.SIGKILL, f"the server did not die at {point}"
     stage.server.start(**scenario.settings)
     stage.server.answer()
-    taken = agreed(stage)
+    taken = stage.agreed()
     if after is not None:
         after()
     return taken
@@ -87,8 +74,13 @@ async def _not_undone(*_: object) -> None:
     return
 
 
+def _in_two_steps(name: bytes, *, one: int, other: int) -> bool:
+    os.rename(name, b"former", src_dir_fd=other, dst_dir_fd=one)
+    return False
+
+
 SAVE_STOPPED, ERASE = Steps._save_stopped, Projects.erase
-UNSAFE: dict[str, tuple[type, str, Any, Callable[[Stage, str], object], str]] = {
+UNSAFE: dict[str, tuple[Any, str, Any, Callable[[Stage, str], object], str]] = {
     "stopped_before_saved": (Steps, "_save_stopped", _called_stopped, stop, "checkpoint.pack_put"),
     "deleted_before_removed": (
         Projects,
@@ -96,6 +88,13 @@ UNSAFE: dict[str, tuple[type, str, Any, Callable[[Stage, str], object], str]] = 
         _called_deleted,
         delete,
         "delete.processes_abandoned",
+    ),
+    "path_put_in_by_two_steps": (
+        swaps,
+        "exchange",
+        _in_two_steps,
+        put_back,
+        "path_restore.exchanged",
     ),
     "creation_not_undone": (Services, "_recover", _not_undone, create, "create.container_up"),
 }
@@ -117,7 +116,7 @@ def find(stage: Stage, name: str) -> None:
     stage.server.start(patch=patch)
     stage.server.answer()
     try:
-        agreed(stage, within=3.0)
+        stage.agreed(within=3.0)
     except AssertionError as error:
         print(f"found {error}")
         return

@@ -11,6 +11,7 @@ from anyon.clock import Clock
 from anyon.db import litestream
 from anyon.db import snapshots as database_snapshots
 from anyon.domain.errors import AnyonError
+from anyon.failpoints import reached
 from anyon.lifecycle.vitals import StateVitals
 from anyon.storage.replicas import Replica
 from anyon.storage.snapshots import Snapshots
@@ -196,6 +197,7 @@ class Snapshotter:
             self._copy.unlink(missing_ok=True)  # what a crash left
             try:
                 database_snapshots.take(self._database, self._copy)
+                reached("snapshot.copied")
                 name = self._snapshots.put(self._copy, now, stop.check)
             finally:
                 self._copy.unlink(missing_ok=True)

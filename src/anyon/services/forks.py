@@ -16,6 +16,7 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Goal, Phase
+from anyon.failpoints import reached
 from anyon.services.activities import Activities
 from anyon.services.archives import FORKING, Archives, place
 from anyon.services.feed import Change, Feed, Kind
@@ -93,6 +94,7 @@ class Forks:
                 code="name_taken",
                 hint="Choose another name, or delete that project.",
             )
+        reached("fork.recorded")
         made = self._made(source, chosen.id, fork)
         return await self._supervisor.finish(made, name=f"fork {fork.id}")
 
@@ -118,6 +120,7 @@ class Forks:
                     place(source), checkpoint_id, place(fork), rows=rows
                 )
             await self._archives.claimed(fork)
+            reached("fork.claimed")
             await self._db.write(
                 project_rows.set_phase,
                 fork.id,
@@ -125,6 +128,7 @@ class Forks:
                 self._clock.now(),
                 reason="forked",
             )
+            reached("fork.confirmed")
         except Exception:
             await self._projects.undo_or_bury(fork)
             raise

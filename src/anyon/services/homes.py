@@ -205,6 +205,7 @@ class Homes:
     def _replace_system(self, project: Project, staged: Path) -> None:
         path = self.system(project.id)
         self._to_trash(path, f"{project.id}-system")
+        reached("system.cleared")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         staged.rename(path)
 

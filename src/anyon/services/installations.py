@@ -21,6 +21,7 @@ from anyon.domain.ids import ProjectId, new_id
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
 from anyon.engines.layers import KeepsLayers, Layer
+from anyon.failpoints import reached
 from anyon.services.homes import Homes
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.folders import OPEN_FOLDER, remove_tree
@@ -111,6 +112,7 @@ class Installations:
         if self._layers is None or not installed.container:
             return
         layer = await self._layers.layer(project.id)
+        reached("system.looked_at_again")
         if layer is None or layer.container != installed.container:
             raise ConflictError(
                 "the project's container was removed while it was saved",
@@ -167,7 +169,9 @@ class Installations:
         if waiting is None:
             return
         await self._engine.remove(project.id)
+        reached("system.container_removed")
         await ensure()
+        reached("system.container_made")
         layer = await self._layers.layer(project.id)
         if layer is None:
             raise EngineFailedError(
@@ -182,9 +186,12 @@ class Installations:
                 code="layer_failed",
                 hint="Look at the disk of the engine's files; the next work tries again.",
             ) from error
+        reached("system.replayed")
         # Before the start: with the note, the container would be made anew whatever is in it.
         self._wait(project, None)
+        reached("system.note_removed")
         await asyncio.to_thread(self._empty, place)
+        reached("system.emptied")
         await self._tell(project, waiting, layer, done)
 
     async def _fetched(self, project: Project) -> bool:
@@ -199,10 +206,14 @@ class Installations:
         staging = self._homes.staging(project.id, new_id())
         try:
             await self._checkpoints.restore(name, latest.id, {SYSTEM: staging / SYSTEM})
+            reached("system.fetched")
             await self._homes.replace_system(project, staging / SYSTEM)
+            reached("system.put")
         finally:
             await asyncio.to_thread(remove_tree, bytes(staging))
         await self.put(project, latest.id, root)
+        reached("system.noted")
+        await self._homes.empty_trash()  # what it replaced is there; nobody may come by for long
         log.info("project.system_fetched", project=project.id, checkpoint=latest.id)
         return True
 

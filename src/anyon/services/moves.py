@@ -21,6 +21,7 @@ from anyon.domain.errors import AnyonError, ConflictError, NotAllowedError, NotF
 from anyon.domain.ids import LOCAL_USER, ProjectId
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
+from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.services import fingerprints, old_layouts, trees
 from anyon.services.archives import Archives, is_lost
@@ -100,6 +101,7 @@ class Moves:
                 return await self._readdressed(project, to_mount=to_mount)
             target = await self._target(project, to_mount=to_mount)
             await self._halt(project)
+            reached("move.halted")
             return await self._carried(project, target, to_mount=to_mount)
 
     async def movable(self, actor: Actor) -> Sequence[tuple[Project, bool]]:
@@ -138,6 +140,7 @@ class Moves:
         )
         self._journal.write(record)
         await self._db.write(_relocate, project, record, record.at)
+        reached("move.readdressed")
         return Moved(project=replace(project, path=str(target)), state="moved")
 
     async def _check(self, project: Project) -> None:
@@ -204,10 +207,12 @@ class Moves:
             else (known.modes if known else {}),
         )
         self._journal.write(record)
+        reached("move.noted")
         moved = replace(project, path=str(target))
         try:
             files = await self._copied(source, target, record.modes, to_mount=to_mount)
             await self._proven(project, moved, to_mount=to_mount)
+            reached("move.proven")
             final = fingerprints.work(await asyncio.to_thread(fingerprints.fingerprint, target))
         except (AnyonError, OSError) as error:
             await self._undone(project, target)
@@ -223,6 +228,7 @@ class Moves:
         """Copy, let the bucket have it all, and compare every file's content; return how many there are."""
         await asyncio.to_thread(self._homes.prepare, target, to_mount=to_mount)
         await asyncio.to_thread(trees.copy_tree, source, target, owner=self._homes.owner(target))
+        reached("move.copied")
         if to_mount:
             await self._homes.bucket.settle()
         else:
@@ -243,6 +249,7 @@ class Moves:
         refs = await asyncio.to_thread(old_layouts.refs, Path(project.path))
         await self._engine.remove(project.id)
         await self._containers.start_stopped(moved, is_there=False)
+        reached("move.copy_started")
         repository = self._repositories.of(project.id)
         await repository.check_objects()
         found = await repository.refs()
@@ -277,9 +284,13 @@ class Moves:
         done = replace(record, step=Step.DONE, files=final, backup=backup)
         now = self._clock.now()
         self._journal.write(done)
+        reached("move.end_noted")
         await self._db.write(_relocate, project, record, now)
+        reached("move.recorded")
         await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason="moved")
+        reached("move.unsaved_recorded")
         await asyncio.to_thread(self._homes.put_away, Path(record.source), backup)
+        reached("move.source_put_away")
         log.info("project.moved", project=project.id, to=record.kind)
 
 

@@ -178,12 +178,14 @@ class Restores:
                     await self._archives.bring_back(project, self._archives.wanted(project))
                     await self._containers.record(project.id, Phase.STOPPED, reason="restored")
                 await self._archives.save(project, reason="before_restore")
+                reached("path_restore.saved")
                 now = await self._db.read(project_rows.find, project.id)
                 is_down = now is not None and now.phase is Phase.STOPPED
                 if is_down:  # until what is put back is in the store too
                     await self._containers.record(
                         project.id, Phase.STOPPED_UNSAVED, reason="restored"
                     )
+                    reached("path_restore.recorded")
                 try:
                     await self._put_back(project, chosen, path, activity.progress)
                 finally:
@@ -191,6 +193,7 @@ class Restores:
                         await self._confirm(project)
                 if (await self._found(actor, project_id)).phase is Phase.STOPPED:
                     await self._confirm(project)
+                reached("path_restore.confirmed")
         log.info("project.path_restored", project=project.id, checkpoint=chosen.id)
         return chosen
 
@@ -216,10 +219,13 @@ class Restores:
         path = attempt.worktree.lstrip("/").encode()
         record = b"workspace/.git/worktrees/" + path.rpartition(b"/")[2]
         chosen = await self.path(actor, project_id, checkpoint_id, path, is_forced=is_forced)
+        reached("worktree_restore.tree_back")
         if not await self._has(project, record):
             await self.path(actor, project_id, checkpoint_id, record, is_forced=is_forced)
+        reached("worktree_restore.files_back")
         changes = {"worktree_deleted": False, "updated_at": self._clock.now()}
         await self._db.write(attempt_rows.change, attempt.id, changes)
+        reached("worktree_restore.recorded")
         return chosen
 
     async def _has(self, project: Project, path: bytes) -> bool:
@@ -242,6 +248,7 @@ class Restores:
             await self._archives.checkpoints.restore_entry(
                 place(project), chosen.id, path, staging, progress=progress
             )
+            reached("path_restore.staged")
             async with self._archives.files(project):
                 await asyncio.to_thread(
                     swaps.put_in,
@@ -262,6 +269,7 @@ class Restores:
             raise
         finally:
             await asyncio.to_thread(_gone, staging)
+        reached("path_restore.put_back")
         self._metrics.checkpoints.restored("entry", self._clock.monotonic() - began)
         await self._homes.empty_trash()
 

@@ -13,6 +13,7 @@ import structlog
 from anyon.db import litestream
 from anyon.db import snapshots as database_snapshots
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
+from anyon.failpoints import reached
 from anyon.storage import replicas, servers
 from anyon.storage.keys import Keys
 from anyon.storage.objects import ObjectStore
@@ -97,6 +98,7 @@ class States:
                 at, _ = replicas.fetch(
                     self._store, self._keys, self._found.server, generation, place / "replica"
                 )
+                reached("recover.fetched")
                 litestream.restore(place / "replica", place / "restored.db")
                 return self._accepted(Source.REPLICA, place / "restored.db", target, at)
         return None
@@ -116,6 +118,7 @@ class States:
     def _accepted(self, source: Source, made: Path, target: Path, at: datetime) -> State:
         database_snapshots.check(made)
         made.replace(target)
+        reached("recover.staged")
         log.info("state.brought_back", source=source, server=self._found.server, at=at.isoformat())
         return State(source=source, server=self._found.server, at=at, notes=self._notes)
 

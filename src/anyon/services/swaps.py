@@ -6,15 +6,16 @@ followed: what a program in the container made of the path cannot lead out of th
 
 import errno
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from anyon.domain import paths
 from anyon.domain.errors import ConflictError
 from anyon.domain.ids import new_id
-from anyon.storage.folders import OPEN_FOLDER
+from anyon.failpoints import reached
+from anyon.storage.folders import OPEN_FOLDER, exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +31,37 @@ class Above:
 def put_in(root: Path, above: Sequence[Above], name: bytes, *, staged: Path, trash: Path) -> None:
     """Move ``<staged>/<name>`` to *name* in the directory *above* below *root*.
 
-    What is there goes to *trash*, which must be on the same file system, as *staged* must.
+    What is there goes to *trash*, which must be on the same file system, as *staged* must. It is
+    one step where the file system can change two names at once: then no moment has neither.
     ConflictError (``path_in_the_way``) if something on the way is no directory.
     """
     trash.mkdir(exist_ok=True, mode=0o700)
     folder = _reached(root, above)
     try:
-        bin_fd = os.open(trash, OPEN_FOLDER)
-        try:
-            with suppress(FileNotFoundError):  # it may be what was lost
-                os.rename(name, f"entry-{new_id()}", src_dir_fd=folder, dst_dir_fd=bin_fd)
-        finally:
-            os.close(bin_fd)
-        source = os.open(staged, OPEN_FOLDER)
-        try:
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=folder)
-        finally:
-            os.close(source)
+        with _opened(staged) as source, _opened(trash) as bin_fd:
+            try:
+                is_in = exchange(name, one=source, other=folder)
+            except FileNotFoundError:  # it may be what was lost
+                is_in = False
+            former = source if is_in else folder
+            reached("path_restore.exchanged")
+            with suppress(FileNotFoundError):
+                os.rename(name, f"entry-{new_id()}", src_dir_fd=former, dst_dir_fd=bin_fd)
+            if not is_in:
+                os.rename(name, name, src_dir_fd=source, dst_dir_fd=folder)
         os.fsync(folder)
+        reached("path_restore.put_in")
     finally:
         os.close(folder)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, OPEN_FOLDER)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _reached(root: Path, above: Sequence[Above]) -> int:

@@ -5,6 +5,7 @@ bounded number of descriptors, and without a path longer than the kernel takes.
 """
 
 import ctypes
+import errno
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -14,6 +15,7 @@ from anyon.domain.errors import InvalidInputError
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 MAX_DEPTH = 50_000
+_EXCHANGE = 2
 _ANCHOR = 64
 _ANCHORS = 256
 _KEPT = 96
@@ -108,6 +110,22 @@ def sync_file_system(fd: int) -> None:
     if libc.syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def exchange(name: bytes, *, one: int, other: int) -> bool:
+    """Let what is called *name* in two open directories change places, in one step.
+
+    False where the file system cannot, or the kernel. FileNotFoundError if one is not there.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(one, name, other, name, _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in {errno.EINVAL, errno.ENOSYS}:
+        return False
+    raise OSError(number, os.strerror(number))
 
 
 def remove_tree(path: bytes) -> None:

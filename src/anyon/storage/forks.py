@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from anyon.domain.errors import ConflictError, NotFoundError
+from anyon.failpoints import reached
 from anyon.storage import records
 from anyon.storage.archives import Archive
 from anyon.storage.objects import (
@@ -78,15 +79,19 @@ def fork(
     lenders = tuple(sorted(set(places.values())))
     data = records.encode(into.keys.current(into.project), "borrows", Borrows(lenders))
     into.store.put(into.places.borrows, data)
+    reached("fork.borrows_written")
     for lender in lenders:
         stop.check()
         packs = tuple(pack for pack, place in places.items() if place == lender)
         _lend(beside(into, lender), into.project, Loan(packs, now.isoformat()))
+        reached("fork.lent")
     _confirmed(source, checkpoint_id)
     first = _first(source, origin, into, rows, now)
     first = replace(first, borrowed={**places})
     into.add_checkpoint(first)
+    reached("fork.checkpoint_written")
     into.move_head(Head(first.id, 0, first.at), ABSENT)
+    reached("fork.head_made")
     for lender in lenders:
         # A collector takes the loan of a fork that has had no head for a day: see ``lent``.
         if into.project not in loans_of(beside(into, lender)).forks:
@@ -174,6 +179,7 @@ def repay(fork_archive: Archive, needed: Mapping[str, str], stop: Stop) -> int:
         lender = beside(fork_archive, place)
         packs = frozenset(pack for pack, at in needed.items() if at == place)
         _keep_only(lender, fork_archive.project, packs)
+        reached("fork.repaid")
         if not lender.is_living():
             removed += sweep(lender, stop)
     left = tuple(place for place in lenders if place in set(needed.values()))
@@ -194,6 +200,7 @@ def sweep(deleted: Archive, stop: Stop) -> int:
         if info.key.rpartition("/")[2] not in kept:
             deleted.store.delete(info.key)
             removed += 1
+            reached("fork.lender_swept")
     if not loans.forks:
         deleted.store.delete(deleted.places.loans)
     return removed

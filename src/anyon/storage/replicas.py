@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from anyon.domain.ids import new_id
+from anyon.failpoints import reached
 from anyon.storage import envelopes
 from anyon.storage.keys import Keys
 from anyon.storage.objects import DamagedError, ObjectStore
@@ -55,12 +56,14 @@ class Replica:
             key = prefix + name
             sealed = envelopes.wrap(self._keys.current(self._places.name), key, data)
             self._store.put(key, sealed)
+            reached("replica.file_put")
             self._remote.add(name)
             put += 1
         # A file that went while the directory was listed has its successor in the next listing.
         for name in sorted(self._remote - present - self._seen):
             check()
             self._store.delete(prefix + name)
+            reached("replica.file_dropped")
             self._remote.discard(name)
         self._seen = present
         self._drop_former(prefix, check)
@@ -73,6 +76,7 @@ class Replica:
             check()
             if not info.key.startswith(prefix):
                 self._store.delete(info.key)
+                reached("replica.former_dropped")
         self._is_alone = True
 
     def _present(self) -> frozenset[str]:

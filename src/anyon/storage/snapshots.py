@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from anyon.domain.ids import new_id
+from anyon.failpoints import reached
 from anyon.storage import envelopes
 from anyon.storage.keys import Keys
 from anyon.storage.objects import ABSENT, DamagedError, ObjectNotFoundError, ObjectStore
@@ -56,6 +57,7 @@ class Snapshots:
                 check()
                 place = f"{self._places.snapshots}{name}/{parts:06}"
                 self._store.put(place, envelopes.wrap(key, place, data), if_generation=ABSENT)
+                reached("snapshot.part_put")
                 digest.update(data)
                 size, parts = size + len(data), parts + 1
         body = {
@@ -68,6 +70,7 @@ class Snapshots:
         place = f"{self._places.snapshots}{name}/{MANIFEST}"
         sealed = envelopes.wrap(key, place, json.dumps(body).encode())
         self._store.put(place, sealed, if_generation=ABSENT)
+        reached("snapshot.written")
         return name
 
     def fetch(self, name: str, target: Path) -> datetime:
@@ -100,6 +103,7 @@ class Snapshots:
             is_left = name not in whole and now - info.updated_at > _UNFINISHED
             if is_left or (name in whole and name not in wanted):
                 self._store.delete(info.key)
+                reached("snapshot.part_dropped")
         return len(whole) - len(wanted)
 
     def _manifest(self, name: str) -> _Manifest:

@@ -9,6 +9,7 @@ from anyon.clock import SystemClock
 from anyon.config import Settings
 from anyon.db.databases import Database
 from anyon.domain.errors import InvalidInputError, NotFoundError
+from anyon.failpoints import reached
 from anyon.services.homes import Homes, server_id
 from anyon.services.recoveries import Recovered, Recoveries
 from anyon.services.states import Source, State, States, choose
@@ -101,10 +102,15 @@ async def _recover(settings: Settings, objects: ObjectStore, opening: Keys, wish
     staged = settings.home / "recovering.db"
     state = await asyncio.to_thread(_bring_back, settings, objects, opening, wish, staged)
     done = await _take_up(settings, objects, opening, wish, database=Database(staged), state=state)
-    await asyncio.to_thread(_put_in_place, staged, path)
+    reached("recover.taken_up")
     if state.server:
+        # Before the database is in its place: with one there, a repeat would not come here again.
+        # It counts from when this server has state of its own; until then the lost one's does.
         new = await asyncio.to_thread(server_id, settings.home)
         await asyncio.to_thread(servers.succeed, objects, state.server, new)
+        reached("recover.succeeded")
+    await asyncio.to_thread(_put_in_place, staged, path)
+    reached("recover.placed")
     return Recovery(projects=done, state=state)
 
 
@@ -133,6 +139,7 @@ def _bring_back(
 
 
 def _put_in_place(staged: Path, path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink(missing_ok=True)  # of one that was broken off here
     log = staged.with_name(f"{staged.name}-wal")
     if log.exists():  # usually not: the last connection has emptied it
         log.replace(path.with_name(f"{path.name}-wal"))
