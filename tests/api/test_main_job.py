@@ -6,6 +6,7 @@ import json
 import pytest
 from tests.api.conftest import Running
 
+from anyon.api.apps import begin_shutdown
 from anyon.sdk.errors import ApiError
 from anyon.sdk.requests import (
     CreateAndStartTask,
@@ -138,3 +139,40 @@ async def test_a_start_that_fails_leaves_no_task(server: Running) -> None:
             answer = await http.post("/api/tasks/create-and-start", json=body)
             assert answer.json()["error_data"]["code"] == code, answer.text
     assert await client.tasks.list(project.id) == []
+
+
+async def test_the_end_of_a_task_is_waited_for_in_one_request(server: Running) -> None:
+    """``wait`` answers at the end and not before, at its own end too, and at once where nothing runs."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="p", default_agent="SHELL"))
+    gate = "until [ -e /workspace/go ]; do sleep 0.05; done"
+    task = await client.tasks.create(CreateTask(project_id=project.id, description=gate))
+    async with server.http as http:
+        path = f"/api/tasks/{task.id}"
+        cut = await http.get(path, params={"wait": 0.2})
+        assert cut.json()["data"]["has_in_progress_attempt"] is True
+        waiting = asyncio.create_task(client.tasks.ended(task.id))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await client.projects.exec(project.id, Exec(argv=["touch", "/workspace/go"]))
+        async with asyncio.timeout(60):
+            ended = await waiting
+        assert (ended.status, ended.has_in_progress_attempt) == ("inreview", False)
+        again = await http.get(path, params={"wait": 60})
+        assert again.json()["data"]["status"] == "inreview"
+        for bad in ("-1", "61", "x"):
+            assert (await http.get(path, params={"wait": bad})).status_code == 400, bad
+
+
+async def test_a_shutdown_ends_a_wait_for_a_task(server: Running) -> None:
+    """A server that closes answers who waits, with the task as it stands."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="p", default_agent="SHELL"))
+    task = await client.tasks.create(CreateTask(project_id=project.id, description="sleep 60"))
+    async with server.http as http:
+        waiting = asyncio.create_task(http.get(f"/api/tasks/{task.id}", params={"wait": 60}))
+        await asyncio.sleep(0.2)
+        begin_shutdown(server.app)
+        async with asyncio.timeout(30):
+            answer = await waiting
+    assert answer.json()["data"]["has_in_progress_attempt"] is True

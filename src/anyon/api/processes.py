@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from anyon.api import shapes
 from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
 from anyon.api.envelopes import ERRORS
-from anyon.api.waiting import Pump
+from anyon.api.waiting import Pump, looked_until
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Process
 from anyon.domain.errors import AnyonError, InvalidInputError, NotFoundError
@@ -32,6 +32,8 @@ router = APIRouter(prefix="/api", tags=["processes"], dependencies=[Depends(acto
 HEARTBEAT_SECONDS = 15.0
 _CURSOR = re.compile(r"([0-9]{1,15})\.([0-9]{1,15})")
 _POLL_SECONDS = 0.1
+_RECORDED_SECONDS = 10.0
+"""How long a stream waits after an exit until that is recorded."""
 
 
 @router.get("/execution-processes")
@@ -187,7 +189,7 @@ async def _events(
                 reached[chunk.channel] = chunk.next_offset
                 shown = shapes.chunk(chunk, finished=False)
                 yield _event("output", shown.model_dump_json(), reached)
-        ended = None if context.closing.is_set() else await _ended(context, actor, process.id)
+        ended = None if context.closing.is_set() else await _ended(context, actor, process)
         if ended is not None:
             yield _event("exit", shapes.process(ended).model_dump_json(), reached)
     except AnyonError as error:
@@ -208,14 +210,22 @@ def _event(name: str, data: str, reached: dict[Channel, int]) -> str:
     return f"id: {cursor}\nevent: {name}\ndata: {data}\n\n"
 
 
-async def _ended(context: Context, actor: Actor, process_id: ProcessId) -> Process | None:
+async def _ended(context: Context, actor: Actor, process: Process) -> Process | None:
     """Return the process once its record says that it is over; None if it does not soon."""
-    for _ in range(100):
-        found = await context.services.processes.get(actor, process_id)
-        if found.status is not ProcessStatus.RUNNING or context.closing.is_set():
-            return found if found.status is not ProcessStatus.RUNNING else None
-        await asyncio.sleep(_POLL_SECONDS)
-    return None
+
+    async def look() -> Process:
+        return await context.services.processes.get(actor, process.id)
+
+    with context.services.feed.subscribe(process.project_id) as changes:
+        found = await looked_until(
+            lambda found: found.status is not ProcessStatus.RUNNING,
+            look,
+            changes=changes,
+            concerns=lambda change: change.id == process.id,
+            closing=context.closing,
+            seconds=_RECORDED_SECONDS,
+        )
+    return found if found.status is not ProcessStatus.RUNNING else None
 
 
 async def _process(context: Context, actor: Actor, process_id: UUID) -> Process:

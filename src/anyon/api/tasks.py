@@ -1,17 +1,20 @@
 """Routes of tasks."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from anyon.api import shapes
 from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.api.waiting import looked_until
 from anyon.domain.actors import Actor
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import AttemptId, ProjectId, TaskId
 from anyon.domain.states import TaskStatus
 from anyon.sdk import models, requests
 from anyon.sdk.models import Envelope
+from anyon.services.feed import Change, Kind
 from anyon.services.projects import UNSET
 from anyon.services.tasks import NewTask, TaskChanges, TaskView
 
@@ -50,10 +53,30 @@ async def create_and_start_task(
 
 @router.get("/{task_id}")
 async def get_task(
-    context: ContextOf, actor: ActorOf, task_id: UUID
+    context: ContextOf,
+    actor: ActorOf,
+    task_id: UUID,
+    wait: Annotated[float, Query(ge=0, le=60)] = 0,
 ) -> Envelope[models.TaskWithAttemptStatus]:
-    """Return one task."""
-    view = await context.services.tasks.get(actor, TaskId(str(task_id)))
+    """Return one task; ``wait`` seconds at most for the end of the attempt that is in progress."""
+    services, task = context.services, TaskId(str(task_id))
+    view = await services.tasks.get(actor, task)
+    if not wait or not view.has_in_progress_attempt:
+        return Envelope.of(shapes.task(view))
+    with services.feed.subscribe(view.task.project_id) as changes:
+        mine = {attempt.id for attempt in await services.attempts.list(actor, task)}
+
+        def concerns(change: Change) -> bool:
+            return change.kind is Kind.ATTEMPT or change.id == task or change.attempt_id in mine
+
+        view = await looked_until(
+            lambda view: not view.has_in_progress_attempt,
+            lambda: services.tasks.get(actor, task),
+            changes=changes,
+            concerns=concerns,
+            closing=context.closing,
+            seconds=wait,
+        )
     return Envelope.of(shapes.task(view))
 
 

@@ -1,11 +1,16 @@
 """Waiting on a source, the end of the server and the clock at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Generic, TypeVar
 
+from anyon.services.feed import Change, Subscription
+
 T = TypeVar("T")
+
+LOOK_AGAIN_SECONDS = 2.0
+"""How often is looked without any notice: what another server changes is in no feed here."""
 
 
 class Pump(Generic[T]):
@@ -77,3 +82,33 @@ class Pump(Generic[T]):
             return self._items.get_nowait()
         self._task.result()  # raises the source's error
         raise StopAsyncIteration
+
+
+async def looked_until(
+    is_enough: Callable[[T], bool],
+    look: Callable[[], Awaitable[T]],
+    *,
+    changes: Subscription,
+    concerns: Callable[[Change], bool],
+    closing: asyncio.Event,
+    seconds: float,
+) -> T:
+    """Return what *look* sees once it is enough, else as it stands when *seconds* are over.
+
+    It looks anew at each of the *changes* that concerns it, so many waiters cost nothing while
+    nothing happens; the beginning of the server's end cuts the waiting short.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    seen = await look()
+    if is_enough(seen) or seconds <= 0:
+        return seen
+    notices = (change async for change in changes if concerns(change))
+    async with Pump[Change](notices, closing) as pump:
+        while not is_enough(seen) and (left := until - loop.time()) > 0:
+            try:
+                await pump.next(min(left, LOOK_AGAIN_SECONDS))
+            except StopAsyncIteration:
+                break
+            seen = await look()
+    return seen

@@ -11,7 +11,10 @@ _DEFAULT_MESSAGE = "Work of an attempt"
 # what is left out stays in the worktree and shows in its status.
 _COMMIT_ALL = r"""
 cd -- "$1" 2>/dev/null || exit "$WORKTREE_UNKNOWN"
-own=$(git rev-parse --absolute-git-dir)
+own=  # a worktree's .git is a file that says it, and to read that costs no program
+{ read -r own <.git; } 2>/dev/null || own=
+own=${own#gitdir: }
+case $own in /*) ;; *) own=$(git rev-parse --absolute-git-dir) ;; esac
 if [ -d "$own/rebase-merge" ] || [ -d "$own/rebase-apply" ] || [ -n "$(git ls-files -u)" ]; then
   exit "$CONFLICTS_UNRESOLVED"
 fi
@@ -19,7 +22,15 @@ git add -A --ignore-errors || [ $? -eq 1 ]
 if [ ! -e "$own/MERGE_HEAD" ] && git diff-index --cached --quiet HEAD --; then exit 0; fi
 identity
 git commit -q --no-verify --allow-empty --cleanup=whitespace -F -
-git rev-parse --verify HEAD
+head=
+{ read -r head <"$own/HEAD"; } 2>/dev/null || head=
+case $head in  # what was just committed on a branch stands in that branch's own file
+'ref: refs/heads/'*) { read -r head <"/workspace/.git/${head#ref: }"; } 2>/dev/null || head= ;;
+esac
+case $head in
+'' | *[!0-9a-f]*) git rev-parse --verify HEAD ;;
+*) printf '%s\n' "$head" ;;
+esac
 """
 
 

@@ -47,6 +47,12 @@ bring_spare() {  # to commit $1; attributes decide how files are written, so the
   rm -f -- "$spared/anyon-spare"
   in_spare reset -q --hard "$1" && is_clean "$1"
 }
+write_worktree() {  # at $path, administered in $admin, with HEAD $1; by hand what git takes three programs for
+  may_spare && mkdir -p -- "$path" "$admin" && printf anyon >"$admin/locked" &&
+    printf '%s\n' "$path/.git" >"$admin/gitdir" && printf '../..\n' >"$admin/commondir" &&
+    printf '%s\n' "$1" >"$admin/HEAD" && printf 'gitdir: %s\n' "/workspace/$admin" >"$path/.git" &&
+    git -C "$path" -c safe.directory="$path" reset -q --hard
+}
 take_spare() {  # as the worktree $path of $branch; until its mark anyon-ready it is half made
   mv -- "$spared" "$admin" && mv -- "$spare" "$path" &&
     printf '%s\n' "$path/.git" >"$admin/gitdir" &&
@@ -68,7 +74,8 @@ if [ -e "$spared/anyon-spare" ] && [ -f "$spare/.git" ] &&
 rm -f -- "$spared/anyon-spare"
 exec 9>&-
 rm -rf -- "$spare" "$spared"
-git worktree add -q --detach --lock --reason anyon -- "$spare" "$commit" >&2 || {
+path=$spare admin=$spared
+write_worktree "$commit" >&2 || {
   code=$?
   rm -rf -- "$spare" "$spared"
   exit "$code"

@@ -30,11 +30,19 @@ if [ "$is_current" = 1 ]; then
   [ "$at" = "ref: refs/heads/$base" ] || [ "$at" = "$base" ] || exit "$HEAD_MOVED"
 fi
 if [ -e "$path" ] || [ -e "$admin" ]; then rm -rf -- "$path" "$admin"; fi
-tip=
-if find_spare && printf 'verify %s %s\ncreate %s %s\ncreate %s %s\n' \
-  "refs/heads/$base" "$oid" "$begun" "$oid" "refs/heads/$branch" "$oid" |
-  git update-ref --stdin 2>/dev/null; then
-  tip=$oid
+begin_at() {  # makes both refs at $1, if that is a commit's id and still the base's
+  case $1 in '' | *[!0-9a-f]*) return 1 ;; esac
+  printf 'verify %s %s\ncreate %s %s\ncreate %s %s\n' \
+    "refs/heads/$base" "$1" "$begun" "$1" "refs/heads/$branch" "$1" |
+    git update-ref --stdin 2>/dev/null || return 1
+  tip=$1
+}
+loose() { at=; { read -r at <".git/refs/heads/$base"; } 2>/dev/null; }  # sets $at, with no program
+tip= is_new=
+if find_spare && begin_at "$oid"; then
+  :
+elif loose && begin_at "$at"; then
+  is_new=1
 elif ! git rev-parse -q --verify "$begun" >/dev/null; then
   start=$(resolve "$base") || exit "$BRANCH_UNKNOWN"
   if has "refs/heads/$branch"; then exit "$BRANCH_EXISTS"; fi
@@ -52,8 +60,12 @@ elif ! has "refs/heads/$branch"; then
 fi
 [ -n "$tip" ] || tip=$(git rev-parse -q --verify "refs/heads/$branch^{commit}")
 if ! bring_spare "$tip" || ! take_spare; then
-  rm -rf -- "$path" "$admin"
-  git worktree add -q --lock --reason anyon -- "$path" "$branch"
+  if [ -e "$path" ] || [ -e "$admin" ]; then rm -rf -- "$path" "$admin"; fi
+  # A branch of this moment is checked out nowhere else: nothing is left for git to refuse.
+  if [ -z "$is_new" ] || ! write_worktree "ref: refs/heads/$branch"; then
+    if [ -e "$path" ] || [ -e "$admin" ]; then rm -rf -- "$path" "$admin"; fi
+    git worktree add -q --lock --reason anyon -- "$path" "$branch"
+  fi
 fi
 IFS=
 for pattern; do

@@ -136,8 +136,7 @@ class Drive:
             async for chunk in self.client.tasks.follow(task.id):
                 if chunk.data and not seen:
                     seen.append(time.perf_counter() - began)
-            await _until(lambda: self._is_over(task.id))
-            if (await self.client.tasks.get(task.id)).last_attempt_failed:
+            if (await self.client.tasks.ended(task.id)).last_attempt_failed:
                 raise WorkFailedError("task_failed")
             if not seen:
                 raise WorkFailedError("no_output")
@@ -145,9 +144,6 @@ class Drive:
         await self._timed("task done", follow(), began=began)
         if seen:
             self.samples.append(Sample(operation="task's first output", seconds=seen[0]))
-
-    async def _is_over(self, task: UUID) -> bool:
-        return not (await self.client.tasks.get(task)).has_in_progress_attempt
 
     async def _wake(self, projects: Sequence[Project]) -> None:
         await self._all("project asleep", (self._to_sleep(p.id) for p in projects))

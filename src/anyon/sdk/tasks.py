@@ -1,5 +1,6 @@
 """What can be asked of tasks and of their attempts."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,8 @@ from anyon.sdk.requests import (
 
 Id = UUID | str
 
+_WAIT_SECONDS, _PAUSE_SECONDS = 30, 0.1
+
 
 class TaskCalls:
     """The client's ``tasks``."""
@@ -47,6 +50,15 @@ class TaskCalls:
     async def get(self, task: Id) -> TaskWithAttemptStatus:
         """Return one task."""
         return await self._connection.call(TaskWithAttemptStatus, "GET", f"/api/tasks/{task}")
+
+    async def ended(self, task: Id) -> TaskWithAttemptStatus:
+        """Return the task once no attempt at it is in progress; the server tells of that at once."""
+        while True:
+            path, params = f"/api/tasks/{task}", {"wait": _WAIT_SECONDS}
+            found = await self._connection.call(TaskWithAttemptStatus, "GET", path, params=params)
+            if not found.has_in_progress_attempt:
+                return found
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def update(self, task: Id, changes: UpdateTask) -> Task:
         """Change a task."""
