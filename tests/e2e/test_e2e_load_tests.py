@@ -72,6 +72,28 @@ def test_a_herd_is_woken(server: ServerProcess, tmp_path: Path) -> None:
     assert code == 0
 
 
+def test_a_burst_is_created(server: ServerProcess, tmp_path: Path) -> None:
+    """All projects are asked for at once, and nothing else is; the container list has each."""
+    out = tmp_path / "burst"
+    code, document = load_test(server, "--profile", "burst", "--projects", "4", "--out", str(out))
+    assert counts(document) == {"create": (4, 0), "delete": (4, 0)}
+    listed = json.loads((out / "containers.json").read_text())
+    assert [one["phase"] for one in listed] == ["running"] * 4
+    assert code == 0
+
+
+def test_a_soak_goes_on_and_watches_the_server(server: ServerProcess, tmp_path: Path) -> None:
+    """The load comes again with new projects until the time is over; the server's memory stands in the report."""
+    options = ["--profile", "soak", "--hours", "0.001", "--projects", "1", "--tasks", "1"]
+    code, document = load_test(server, *options, "--out", str(tmp_path / "soak"))
+    done, failed = counts(document)["task done"]
+    assert (code, failed) == (0, 0)
+    assert done >= 2
+    report = (tmp_path / "soak/report.md").read_text()
+    assert "## The server over time" in report
+    assert report.count(" MB |") == len(document["readings"]) >= 3
+
+
 def test_what_fails_is_told(server: ServerProcess, tmp_path: Path) -> None:
     """Tasks that end badly make the command fail, and leave nothing behind."""
     options = ["--projects", "1", "--tasks", "2", "--script", "echo no >&2; exit 3"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.docker_fixtures import socket_or_skip
-from tests.prometheus_fixtures import Prometheus, need, node_exporter, prometheus
+from tests.prometheus_fixtures import Prometheus, need, node_exporter, prometheus, promtool
 
 from anyon.monitoring.dashboards import DASHBOARDS
 from anyon.monitoring.folders import write
@@ -120,7 +120,15 @@ def test_every_expression_of_every_dashboard_has_data(tmp_path: Path) -> None:
             for selector in (*names, *selectors):
                 wait_for(lambda one=selector: asked.query(one))
             assert asked.get("query_exemplars", **EXEMPLARS)
+            assert faults_in(server) == {"anyon_containers_total", "anyon_idle_containers_total"}
             wait_for(lambda: are_well(asked))
+
+
+def faults_in(server: ServerProcess) -> set[str]:
+    """Return which of the server's metrics promtool's linter complains of: two names, which are the plan's."""
+    with urllib.request.urlopen(f"{server.address}/metrics", timeout=60) as answer:
+        _, words = promtool("check", "metrics", stdin=answer.read().decode())
+    return {line.split()[0] for line in words.splitlines() if line.startswith("anyon_")}
 
 
 def asked_by_rules(asked: Prometheus) -> tuple[list[str], list[str]]:

@@ -37,6 +37,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def test_what_is_imported_without_being_asked_for_is_required(wheel: Path) -> None:
+    """The dashboards' SDK is a dependency of the package itself, not of an extra."""
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = (one for one in opened.namelist() if one.endswith(".dist-info/METADATA"))
+        required = opened.read(name).decode().splitlines()
+    (line,) = (one for one in required if one.startswith("Requires-Dist: grafana-foundation-sdk"))
+    assert "extra ==" not in line
+
+
 def committed(*below: str) -> set[str]:
     """Return the committed files below directories of the sources, as a wheel names them."""
     listed = subprocess.run(
@@ -109,6 +118,10 @@ def test_the_installed_package_serves(
     assert Path(where.stdout.strip()).is_relative_to(environment)
     (told,) = environment.glob("lib/*/site-packages/anyon-*.dist-info")
     assert told.name == f"anyon-{json.loads(anyon('version', '--json'))['version']}.dist-info"
+
+    # Nothing that a plain install has not is needed for the dashboards.
+    anyon("monitoring", "render", "--out", "rendered", HOME=str(tmp_path))
+    assert (elsewhere / "rendered/grafana/dashboards/anyon-containers.json").is_file()
 
     server = ServerProcess(tmp_path / "home", "bubblewrap", program=program)
     server.start()

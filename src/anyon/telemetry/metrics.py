@@ -24,7 +24,17 @@ _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 TIERS = ("new", "frozen", "stopped", "archived")
 """What a project is woken from."""
 _TASK_TIERS = ("running", "frozen", "stopped", "archived")
-_STREAMS = ("tasks", "processes", "drafts", "conversation", "output", "diff", "events", "terminal")
+_STREAMS = (
+    "tasks",
+    "processes",
+    "drafts",
+    "conversation",
+    "output",
+    "diff",
+    "events",
+    "project_events",
+    "terminal",
+)
 _STEPS = (
     ("freeze", "idle"),
     ("stop", "idle"),

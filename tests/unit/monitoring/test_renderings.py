@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import units
@@ -52,6 +54,38 @@ def test_the_plans_jobs_and_ports() -> None:
     assert "scrape_interval: 15s" in config
     compose = files[PurePosixPath("compose.yml")]
     assert all(port in compose for port in (":9090", ":9093", ":9100", '"3001"'))
+
+
+def test_the_compose_file_fits_what_is_rendered_beside_it() -> None:
+    """It is YAML; every image has a version, every file that is mounted is rendered, nothing listens beyond this machine."""
+    files = render(Targets())
+    compose = yaml.safe_load(files[PurePosixPath("compose.yml")])
+    assert set(compose["services"]) == {"prometheus", "alertmanager", "node-exporter", "grafana"}
+    for name, service in compose["services"].items():
+        assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+", service["image"]), name
+        listens = [*service.get("command", ()), *map(str, service.get("environment", {}).values())]
+        assert any("127.0.0.1" in word for word in listens), name
+        for mount in service["volumes"]:
+            source = mount.split(":")[0]
+            if source.startswith("./"):
+                below = PurePosixPath(source)
+                assert any(below in path.parents for path in files), mount
+            else:
+                assert source == "/" or source in compose["volumes"], mount
+
+
+def test_grafana_is_told_where_all_lies() -> None:
+    """Its provisioning is YAML that names the source which the panels ask, and the dashboards' directory."""
+    files = render(Targets(dashboards="/some/where"))
+    base = PurePosixPath("grafana/provisioning")
+    sources = yaml.safe_load(files[base / "datasources/anyon.yml"])["datasources"]
+    known = {(source["type"], source["uid"]) for source in sources}
+    for dashboard in DASHBOARDS:
+        for panel in dashboard.panels:
+            for asked in (panel, *panel.targets):
+                assert (asked.datasource.type_val, asked.datasource.uid) in known
+    (provider,) = yaml.safe_load(files[base / "dashboards/anyon.yml"])["providers"]
+    assert provider["options"]["path"] == "/some/where"
 
 
 @pytest.mark.parametrize("with_token", [False, True])
