@@ -84,14 +84,18 @@ def test_a_burst_is_created(server: ServerProcess, tmp_path: Path) -> None:
 
 def test_a_soak_goes_on_and_watches_the_server(server: ServerProcess, tmp_path: Path) -> None:
     """The load comes again with new projects until the time is over; the server's memory stands in the report."""
-    options = ["--profile", "soak", "--hours", "0.001", "--projects", "1", "--tasks", "1"]
-    code, document = load_test(server, *options, "--out", str(tmp_path / "soak"))
-    done, failed = counts(document)["task done"]
-    assert (code, failed) == (0, 0)
-    assert done >= 2
+    options = ["--profile", "soak", "--projects", "1", "--tasks", "1"]
+    seconds, done = 4.0, 1
+    while done == 1:  # on a busy machine one round may take all the time: then it gets more
+        assert seconds < 120
+        again = ["--hours", str(seconds / 3600), "--out", str(tmp_path / "soak")]
+        code, document = load_test(server, *options, *again)
+        done, failed = counts(document)["task done"]
+        assert (code, failed) == (0, 0)
+        seconds = 2 * document["wall_seconds"]
     report = (tmp_path / "soak/report.md").read_text()
     assert "## The server over time" in report
-    assert report.count(" MB |") == len(document["readings"]) >= 3
+    assert report.count(" MB |") == done + 1
 
 
 def test_what_fails_is_told(server: ServerProcess, tmp_path: Path) -> None:
