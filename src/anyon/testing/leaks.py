@@ -33,7 +33,15 @@ ALLOWED_PER_THOUSAND: Mapping[str, float] = {
     "disk_bytes": 2_000_000,
 }
 """What a quantity may grow by in a thousand tasks and still be called flat: a leak of one row, one
-descriptor or a kilobyte a task is far above it, the wander of an allocator below."""
+descriptor or a kilobyte a task is far above it, the wander of an allocator below.
+
+Rows and files of a project's tasks are its history and stay as long as it does. So they are judged where
+projects come and go at one rate: once as many went as there are, neither grows.
+"""
+
+KEPT_BY_TIME = ("litestream", "store/objects/server+")
+"""Below the home: the last day's changes of the server's own database, and their copy in the store. They
+grow for a day whatever is done, and are no part of ``disk_bytes``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,9 +189,11 @@ def _rows(database: Path) -> int:
 
 
 def _bytes_below(home: Path) -> int:
-    """Return the bytes that the home takes on disk; files that go while we look are no part of it."""
+    """Return the bytes that the home takes on disk, KEPT_BY_TIME left out; what goes while we look is no part of it."""
     total = 0
-    for where, _, names in os.walk(home):
+    left_out = {home / name for name in KEPT_BY_TIME}
+    for where, below, names in os.walk(home):
+        below[:] = [name for name in below if Path(where, name) not in left_out]
         for name in names:
             try:
                 total += os.lstat(Path(where) / name).st_blocks * 512
