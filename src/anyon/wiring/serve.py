@@ -12,8 +12,7 @@ from anyon.config import Settings
 from anyon.domain.errors import UnavailableError
 from anyon.lifecycle import loops
 from anyon.telemetry import KEPT_LOG, configure_logging
-from anyon.wiring import notifications
-from anyon.wiring.allocators import collect_and_spare, limit_arenas
+from anyon.wiring import allocators, notifications
 from anyon.wiring.assembly import Anyon, assembled
 from anyon.wiring.pidfile import only_server
 
@@ -27,7 +26,7 @@ async def serve(settings: Settings) -> None:
     engine or the database say.
     """
     failpoints.arm(settings.failpoint)
-    limit_arenas()
+    allocators.limit_arenas()
     hear_ignored_signals()
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     configure_logging(
@@ -38,7 +37,7 @@ async def serve(settings: Settings) -> None:
     )
     with only_server(settings.home, address=f"{settings.host}:{settings.port}"):
         async with assembled(settings) as anyon:
-            collect_and_spare()
+            allocators.collect_and_spare()
             await _serve(anyon)
 
 
@@ -64,7 +63,7 @@ async def _serve(anyon: Anyon) -> None:
         on_listening=partial(notifications.notify, "READY=1"),
     )
     dog = notifications.watchdog()
-    found = [*anyon.loops, *([dog] if dog else [])]
+    found = [*anyon.loops, allocators.loop(), *([dog] if dog else [])]
     background = asyncio.create_task(loops.run(found, anyon.clock), name="loops")
     log.info(
         "server.starting", address=f"{settings.host}:{settings.port}", engine=anyon.engine.name

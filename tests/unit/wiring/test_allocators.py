@@ -1,4 +1,4 @@
-"""How many arenas the C library's allocator makes for a server's threads, and what its collector spares."""
+"""What the C library's allocator makes and gives back for a server, and what Python's collector spares."""
 
 import subprocess
 import sys
@@ -41,6 +41,21 @@ del one
 assert gc.collect() >= 10
 """
 
+_GIVEN_BACK = """
+from anyon.wiring import allocators
+
+def resident():
+    line = next(it for it in open("/proc/self/status") if it.startswith("VmRSS"))
+    return int(line.split()[1])
+
+pieces = [b"x" * 60_000 for _ in range(1000)]
+last = pieces[-1]
+del pieces
+above = resident()
+allocators.give_back()
+print(above - resident())
+"""
+
 
 def _arenas(how: str) -> int:
     done = subprocess.run(
@@ -59,3 +74,12 @@ def test_many_threads_share_two_arenas() -> None:
 def test_what_is_there_at_the_start_is_collected_no_more() -> None:
     """Modules and their like are left out of later collections; what becomes garbage after is collected."""
     subprocess.run([sys.executable, "-c", _SPARED], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_free_memory_below_what_is_in_use_is_given_back() -> None:
+    """Of 60 MB that were freed below one block that is kept, most is the kernel's again."""
+    done = subprocess.run(
+        [sys.executable, "-c", _GIVEN_BACK], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 30_000
