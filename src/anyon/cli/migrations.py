@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from anyon.cli.printing import harmless, say, show_error, show_json, show_table
+from anyon.cli.printing import bars, harmless, say, show_error, show_json, show_table
 from anyon.cli.sessions import ExitCode, Json, ask, exit_code, settings_or_exit
 
 if TYPE_CHECKING:  # it brings the whole server
@@ -44,12 +44,17 @@ def from_layout(
 
     configure_logging("error", settings.log_format)
 
-    def tell(number: int, count: int, name: str) -> None:
-        if not as_json:
-            sys.stderr.write(f"[{number}/{count}] {harmless(name)}\n")
-
     try:
-        report = asyncio.run(migrations.from_layout(settings, source, is_dry=dry_run, tell=tell))
+        with bars(quiet=as_json) as show:
+
+            def tell(number: int, count: int, name: str) -> None:
+                show("projects", number - 1, count)
+                if not as_json:
+                    sys.stderr.write(f"[{number}/{count}] {harmless(name)}\n")
+
+            report = asyncio.run(
+                migrations.from_layout(settings, source, is_dry=dry_run, tell=tell)
+            )
     except AnyonError as error:
         show_error(error.code, error.message, error.hint, as_json=as_json, status=error.status)
         raise typer.Exit(exit_code(error.status)) from None
@@ -101,8 +106,6 @@ def to_checkpoints(
 def _move_all(
     ctx: typer.Context, to: Literal["mount", "disk"], names: list[str], *, as_json: bool
 ) -> None:
-    from anyon.cli.printing import bars  # noqa: PLC0415 - from-layout does without
-
     rows: list[dict[str, object]] = []
 
     async def move(client: "Client") -> None:
