@@ -22,7 +22,7 @@ from anyon.storage import contents
 from anyon.storage.knowledge import FolderFacts, KnowledgeDamagedError
 from anyon.storage.trees import attributes_text
 from anyon.storage.uploads import Uploads
-from anyon.storage.visits import Report, Visited
+from anyon.storage.visits import Report, Visited, look_of_folder
 
 RACY_NS = 50_000_000
 """How long after a change a second one may leave the same time: well over a kernel tick."""
@@ -33,7 +33,6 @@ SETTLED_BYTES = 16 << 20
 LATE_BYTES = 1 << 30
 """A file beyond it that changed is not read in the pause: a pause has seconds at most."""
 _LOOKS = struct.Struct("<IIIqqqQQ")
-_OWN = struct.Struct("<IIIqqQ")
 Listing = list[tuple[str, os.stat_result]]
 
 
@@ -77,7 +76,7 @@ class Captures:
     def own(self, folder: Visited, fd: int) -> None:
         """Capture the attributes of the directory itself."""
         st = os.fstat(fd)
-        own = _OWN.pack(st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)
+        own = look_of_folder(st)
         before = self._known.get(folder.key)
         if before is not None and before.own == own:
             folder.attributes = before.attributes
@@ -97,14 +96,26 @@ class Captures:
             return True  # as it was at this scan's last visit
         before = self._known.get(folder.key)
         if before is not None and before.looks == looks and not is_mapped:
-            folder.looks, folder.entries = before.looks, None
-            self.contents.pop(folder.key, None)
-            folder.files, folder.bytes = before.files, before.bytes
-            folder.unreadable = before.unreadable
+            self._as_before(folder, before)
             return True
         is_young = any(st.st_ctime_ns >= self.young_ns for _, st in listing)
         folder.looks = b"" if is_young else looks
         return self._read(folder, fd, listing)
+
+    def assume(self, folder: Visited) -> bool:
+        """Take *folder* as it was in the last checkpoint, files and attributes; False if that is not known."""
+        before = self._known.get(folder.key)
+        if before is None or not before.looks or not before.own:
+            return False
+        folder.own, folder.attributes = before.own, before.attributes
+        self._as_before(folder, before)
+        return True
+
+    def _as_before(self, folder: Visited, before: FolderFacts) -> None:
+        folder.looks, folder.entries = before.looks, None
+        self.contents.pop(folder.key, None)
+        folder.files, folder.bytes = before.files, before.bytes
+        folder.unreadable = before.unreadable
 
     def _read(self, folder: Visited, fd: int, listing: Listing) -> bool:
         old = self._remembered(folder.key)

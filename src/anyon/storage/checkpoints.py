@@ -16,6 +16,7 @@ from anyon.storage import collection, comparisons, forks, owners
 from anyon.storage.collection import Collected
 from anyon.storage.comparisons import Compared
 from anyon.storage.exclusions import DEFAULTS, parse
+from anyon.storage.glances import Glance
 from anyon.storage.histories import History
 from anyon.storage.jobs import Bridged, Jobs, asked
 from anyon.storage.journals import Journal
@@ -26,8 +27,8 @@ from anyon.storage.owners import Claim, TakeOver
 from anyon.storage.records import Checkpoint
 from anyon.storage.restores import Progress, Restore, Restored
 from anyon.storage.retention import Retention
+from anyon.storage.saves import Glancing, Save, Saved, Wish
 from anyon.storage.saves import Progress as Saving
-from anyon.storage.saves import Save, Saved, Wish
 from anyon.storage.stillness import Stillness
 from anyon.storage.uploads import Stop
 
@@ -57,6 +58,7 @@ class Checkpoints(History):
         workers: int = 3,
         jobs: int = 4,
         journal: Callable[[], Journal] = Journal,
+        glance: Glancing | None = Glance,
     ) -> None:
         super().__init__(store, keys=keys if keys is not None else PlainKeys(), jobs=Jobs(jobs))
         self._cache = cache
@@ -66,6 +68,7 @@ class Checkpoints(History):
         self._server = server
         self._workers = workers
         self._journal = journal
+        self._glance = glance
         self._locks = Locks[str]()
 
     async def close(self) -> None:
@@ -111,6 +114,7 @@ class Checkpoints(History):
             rules=self._rules,
             workers=self._workers,
             journal=self._journal,
+            glance=self._glance,
             progress=progress,
         )
 
@@ -264,7 +268,7 @@ class Checkpoints(History):
         return Knowledge(self._cache / f"{project.replace('/', '--')}.db")
 
     def _forget(self, project: str) -> None:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-glances"):
             name = f"{project.replace('/', '--')}.db{suffix}"
             (self._cache / name).unlink(missing_ok=True)
 

@@ -7,9 +7,11 @@ directory how it looked when it was last captured, and for each chunk which pack
 import contextlib
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anyon.domain.errors import AnyonError, UnavailableError
 from anyon.storage.packs import Pack
@@ -53,6 +55,58 @@ class FolderFacts:
     """Files in it that could not be read, and so are not kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What the directories of all trees have together."""
+
+    files: int
+    bytes: int
+    unreadable: int
+    packs: frozenset[int]
+
+
+class Folders(Mapping[bytes, FolderFacts]):
+    """What is known of each directory, read one by one until ``load`` or until all are asked for."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._found: dict[bytes, FolderFacts | None] = {}
+        self._all: dict[bytes, FolderFacts] | None = None
+
+    def load(self) -> dict[bytes, FolderFacts]:
+        """Read all, and return them."""
+        if self._all is None:
+            packs: dict[bytes, frozenset[int]] = {}
+            with _translated():
+                self._all = {
+                    row[0]: _facts(row, packs) for row in self._db.execute("SELECT * FROM folders")
+                }
+        return self._all
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """Return what is known of one directory."""
+        if self._all is not None:
+            return self._all.get(key, default)
+        if key not in self._found:
+            with _translated():
+                row = self._db.execute("SELECT * FROM folders WHERE key=?", (key,)).fetchone()
+                self._found[key] = None if row is None else _facts(row, {})
+        found = self._found[key]
+        return default if found is None else found
+
+    def __getitem__(self, key: bytes) -> FolderFacts:
+        found: FolderFacts | None = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.load())
+
+    def __len__(self) -> int:
+        return len(self.load())
+
+
 class Knowledge:
     """One project's cache file. Used by one save at a time."""
 
@@ -61,7 +115,8 @@ class Knowledge:
         self._file = file
         with _translated():
             self._open()
-        self.folders: dict[bytes, FolderFacts] = {}
+        self.glances = file.with_name(f"{file.name}-glances")
+        """Where a save keeps what it saw of the trees as a whole; see ``glances``."""
         self._load()
 
     def _open(self) -> None:
@@ -81,10 +136,7 @@ class Knowledge:
     def _read(self) -> None:
         facts = dict(self._db.execute("SELECT name, value FROM facts"))
         self.basis: str = facts.get("basis", "")
-        self.folders = {
-            row[0]: FolderFacts(row[1], row[2], row[3], row[4], _unpacked(row[5]), *row[6:])
-            for row in self._db.execute("SELECT * FROM folders")
-        }
+        self.folders = Folders(self._db)
         rows = self._db.execute("SELECT number, id, bytes FROM packs").fetchall()
         self._packs = {number: (pack, size) for number, pack, size in rows}
         self.has_chunks: bool = bool(self._packs)
@@ -126,17 +178,42 @@ class Knowledge:
         """Return the number that the next new pack gets."""
         return max(self._packs, default=0) + 1
 
+    def whole(self, changed: Mapping[bytes, FolderFacts], gone: Collection[bytes]) -> Whole:
+        """Return what all directories have together once *changed* are so and *gone* are not there."""
+        counts: Counter[frozenset[int]] = Counter()
+        files = size = unreadable = 0
+        with _translated():
+            rows = self._db.execute(
+                "SELECT packs, count(*), sum(files), sum(bytes), sum(unreadable)"
+                " FROM folders GROUP BY packs"
+            ).fetchall()
+        for packs, count, *sums in rows:
+            counts[_unpacked(packs)] += count
+            files, size, unreadable = files + sums[0], size + sums[1], unreadable + sums[2]
+        before = (self.folders.get(key) for key in {*changed, *gone})
+        for sign, each in ((-1, filter(None, before)), (1, changed.values())):
+            for facts in each:
+                counts[facts.packs] += sign
+                files += sign * facts.files
+                size += sign * facts.bytes
+                unreadable += sign * facts.unreadable
+        live = frozenset().union(*(packs for packs, count in counts.items() if count > 0))
+        return Whole(files, size, unreadable, live)
+
     def replace(
         self,
         basis: str,
-        folders: dict[bytes, FolderFacts],
-        contents: dict[bytes, bytes],
+        changed: Mapping[bytes, FolderFacts],
+        gone: Collection[bytes],
+        contents: Mapping[bytes, bytes],
+        *,
         new_packs: dict[int, Pack],
+        live: Collection[int],
     ) -> None:
-        """Keep what a save has learnt: *folders* is the whole tree now, *contents* what changed."""
-        changed = [(k, f) for k, f in folders.items() if self.folders.get(k) is not f]
-        gone = [(key,) for key in self.folders if key not in folders]
-        live = frozenset().union(*(f.packs for f in folders.values()))
+        """Keep what a save has learnt: which directories changed, what is in them, which packs are needed."""
+        dead = (self._packs.keys() | new_packs.keys()) - set(live)
+        if basis == self.basis and not (changed or gone or contents or new_packs or dead):
+            return
         with self._transaction():
             self._add_packs(new_packs.values(), new_packs)
             self._db.executemany(
@@ -153,14 +230,17 @@ class Knowledge:
                         f.bytes,
                         f.unreadable,
                     )
-                    for k, f in changed
+                    for k, f in changed.items()
                 ),
             )
             self._db.executemany("INSERT OR REPLACE INTO contents VALUES (?,?)", contents.items())
-            self._db.executemany("DELETE FROM folders WHERE key=?", gone)
-            self._db.executemany("DELETE FROM contents WHERE key=?", gone)
+            for table in ("folders", "contents"):
+                self._db.executemany(
+                    f"DELETE FROM {table} WHERE key=?",  # noqa: S608 - names from the line above
+                    ((key,) for key in gone),
+                )
             # The objects of the others may be collected as garbage: nothing may be built on them.
-            if dead := self._packs.keys() - live:
+            if dead:
                 self._db.executemany("DELETE FROM packs WHERE number=?", [(n,) for n in dead])
                 self._db.execute("DELETE FROM chunks WHERE pack NOT IN (SELECT number FROM packs)")
             self._db.execute("INSERT OR REPLACE INTO facts VALUES ('basis', ?)", (basis,))
@@ -202,6 +282,13 @@ def _translated() -> Iterator[None]:
         ) from error
     except (sqlite3.DatabaseError, struct.error) as error:
         raise KnowledgeDamagedError(f"the cache of checkpoints is damaged: {error}") from error
+
+
+def _facts(row: tuple[Any, ...], packs: dict[bytes, frozenset[int]]) -> FolderFacts:
+    found = packs.get(row[5])
+    if found is None:  # few differ: not a set for each directory
+        found = packs[row[5]] = _unpacked(row[5])
+    return FolderFacts(row[1], row[2], row[3], row[4], found, *row[6:])
 
 
 def _packed(numbers: frozenset[int]) -> bytes:

@@ -15,11 +15,13 @@ from pathlib import Path
 import anyon
 from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.failpoints import reached
+from anyon.storage import glances
 from anyon.storage.archives import Archive, OwnershipLostError
 from anyon.storage.exclusions import Rules
+from anyon.storage.glances import Glance, Seen
 from anyon.storage.holders import Held, held_by
 from anyon.storage.journals import Journal
-from anyon.storage.knowledge import FolderFacts, Knowledge
+from anyon.storage.knowledge import FolderFacts, Knowledge, Whole
 from anyon.storage.records import Checkpoint, Head, Root, new_checkpoint_id
 from anyon.storage.scans import Scan
 from anyon.storage.stillness import Stillness
@@ -34,6 +36,7 @@ PRECOPY_ENOUGH_BYTES = 16 << 20
 JOURNALLED = frozenset({"workspace", "home"})
 """The trees that a container has as they are. Through an overlay, as ``system`` is written, the
 kernel tells nobody what happens in its upper layer."""
+Glancing = Callable[[bytes, Rules | None, Seen | None], Glance]
 Freezing = Callable[[], AbstractContextManager[Stillness | None]]
 
 
@@ -66,6 +69,8 @@ class Wish:
     workers: int = 3
     journalled: frozenset[str] = JOURNALLED
     journal: Callable[[], Journal] = Journal
+    glance: Glancing | None = Glance
+    """How trees are looked at before they are walked; None walks them whole."""
     progress: Callable[[Progress], None] | None = None
 
 
@@ -87,8 +92,10 @@ class Saved:
 class _State:
     """What is known of the trees at some point of a save."""
 
-    folders: dict[bytes, FolderFacts]
-    contents: dict[bytes, bytes]
+    changed: dict[bytes, FolderFacts] = field(default_factory=dict)
+    gone: set[bytes] = field(default_factory=set)
+    contents: dict[bytes, bytes] = field(default_factory=dict)
+    seen: dict[str, Seen | None] = field(default_factory=dict)
     tops: dict[str, Root] = field(default_factory=dict)
     closed_folders: int = 0
 
@@ -107,6 +114,7 @@ class Save:
         self._look = ""
         self._told = float("-inf")
         self._worn: frozenset[int] = frozenset()
+        self._seen: Mapping[str, Seen] = {}
 
     def run(self) -> Saved:
         """Take the checkpoint and return it once it is durable."""
@@ -147,12 +155,11 @@ class Save:
             self._wish.check()
         is_new = self._differs(parent, state, records)
         checkpoint = parent
+        whole = self._knowledge.whole(state.changed, state.gone)
         if checkpoint is None or is_new:
-            checkpoint = self._checkpoint(parent, state, records, uploads)
+            checkpoint = self._checkpoint(parent, state, whole, records, uploads)
             self._confirm(checkpoint, generation)
-        self._knowledge.replace(
-            self._basis_name(checkpoint.id), state.folders, state.contents, uploads.packs
-        )
+        self._learn(checkpoint, state, whole, uploads)
         reached("checkpoint.known")
         return Saved(
             checkpoint=checkpoint,
@@ -200,31 +207,51 @@ class Save:
 
     def _capture(self, uploads: Uploads) -> _State:
         # A directory with a part in a worn pack is read anew, as if it had changed.
-        known = {k: f for k, f in self._knowledge.folders.items() if not f.packs & self._worn}
+        folders = self._knowledge.folders
+        known: Mapping[bytes, FolderFacts] = folders
+        if self._worn:
+            known = {k: f for k, f in folders.items() if not f.packs & self._worn}
+        self._seen = glances.load(self._knowledge.glances, self._knowledge.basis)
         with ExitStack() as stack:
             scans = [self._scan(name, uploads, known, stack) for name in sorted(self._wish.trees)]
             for scan in scans:
-                scan.read()
+                scan.look()
+            is_lazy = self._wish.freeze is None and not self._worn
+            is_lazy &= self._seen.keys() == self._wish.trees.keys()
+            is_lazy &= all(scan.is_glanced for scan in scans)
+            if not is_lazy:
+                folders.load()
+            for scan in scans:
+                scan.read(lazily=is_lazy)
             if self._wish.freeze is not None:
                 self._settle(scans, uploads, self._wish.freeze)
-        return self._state(scans, uploads)
+        state = self._state(scans, uploads)
+        if is_lazy:
+            state.gone = set().union(*(scan.gone() for scan in scans))
+        else:
+            state.gone = folders.keys() - set().union(*(scan.keys for scan in scans))
+        return state
 
     def _scan(
         self, name: str, uploads: Uploads, known: Mapping[bytes, FolderFacts], stack: ExitStack
     ) -> Scan:
-        journal = None
+        journal = glance = None
         if self._wish.freeze is not None and name in self._wish.journalled:
             journal = stack.enter_context(closing(self._wish.journal()))
+        root, rules = bytes(self._wish.trees[name]), self._wish.rules.get(name)
+        if self._wish.glance is not None and not self._worn:
+            glance = self._wish.glance(root, rules, self._seen.get(name))
         return Scan(
             name,
-            bytes(self._wish.trees[name]),
-            rules=self._wish.rules.get(name),
+            root,
+            rules=rules,
             known=known,
             kept=self._kept,
             uploads=uploads,
             stop=self._stop,
             report=self._report,
             journal=journal,
+            glance=glance,
         )
 
     def _kept(self, key: bytes) -> bytes | None:
@@ -270,17 +297,34 @@ class Save:
         for scan in scans:
             scan.nodes()
         uploads.flush()
-        state = _State({}, {})
+        state = _State()
         for scan in scans:
             scan.facts()
-            state.folders.update(scan.folders)
-            state.contents.update(scan.contents)
+            state.changed.update(scan.changed)
+            state.contents |= {k: c for k, c in scan.contents.items() if k in scan.keys}
+            state.seen[scan.name] = scan.seen()
             node, attributes = scan.top
             base = dict(self._wish.bases.get(scan.name, {}))
             state.tops[scan.name] = Root(node, json.loads(f"{{{attributes}}}"), base)
             state.closed_folders += scan.closed_folders
-        state.contents = {k: c for k, c in state.contents.items() if k in state.folders}
         return state
+
+    def _learn(self, checkpoint: Checkpoint, state: _State, whole: Whole, uploads: Uploads) -> None:
+        """Keep what is known now for the next save."""
+        basis = self._basis_name(checkpoint.id)
+        was = self._knowledge.basis
+        self._knowledge.replace(
+            basis,
+            state.changed,
+            state.gone,
+            state.contents,
+            new_packs=uploads.packs,
+            live=whole.packs,
+        )
+        seen = {n: new or self._seen.get(n) for n, new in state.seen.items()}
+        kept = {name: each for name, each in seen.items() if each is not None}
+        if kept != self._seen or basis != was:
+            glances.keep(self._knowledge.glances, basis, kept)
 
     def _differs(self, parent: Checkpoint | None, state: _State, records: bytes | None) -> bool:
         if parent is None:
@@ -289,9 +333,14 @@ class Save:
         return parent.roots != state.tops or parent.records != wanted
 
     def _checkpoint(
-        self, parent: Checkpoint | None, state: _State, records: bytes | None, uploads: Uploads
+        self,
+        parent: Checkpoint | None,
+        state: _State,
+        whole: Whole,
+        records: bytes | None,
+        uploads: Uploads,
     ) -> Checkpoint:
-        numbers = set().union(*(facts.packs for facts in state.folders.values()))
+        numbers = set(whole.packs)
         if records is not None:
             numbers.add(uploads.pack_of(records))
         new = {number: (pack.id, pack.size_bytes) for number, pack in uploads.packs.items()}
@@ -310,12 +359,12 @@ class Save:
             reason=self._wish.reason,
             epoch=self._wish.epoch,
             roots=state.tops,
-            files=sum(facts.files for facts in state.folders.values()),
-            size_bytes=sum(facts.bytes for facts in state.folders.values()),
+            files=whole.files,
+            size_bytes=whole.bytes,
             new_bytes=uploads.new_bytes,
             packs=dict(places),
             records=records.hex() if records is not None else None,
-            unreadable=state.closed_folders + sum(f.unreadable for f in state.folders.values()),
+            unreadable=state.closed_folders + whole.unreadable,
             look=self._look,
             unstable=len(self._report.unstable),
             tool=f"anyon {anyon.__version__}",

@@ -8,6 +8,9 @@ In a git repository the order matters, for others write meanwhile: refs first, t
 index and packed-refs, objects last and packs the very last. So whatever a captured ref
 names is in what is captured later.
 
+Where a glance at the whole tree shows that nothing in a directory changed, it is not visited;
+but of a git repository in which anything changed all is, in that order.
+
 A scan can be brought up to date: with a journal by visiting again what that names, else by
 visiting everything again. Done while nothing runs, the result is of that instant.
 """
@@ -15,7 +18,7 @@ visiting everything again. Done while nothing runs, the result is of that instan
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -23,12 +26,13 @@ from anyon.domain.errors import InvalidInputError
 from anyon.storage.captures import RACY_NS, Captures, Listing
 from anyon.storage.exclusions import Rules
 from anyon.storage.folders import Descriptors
+from anyon.storage.glances import TOP, Glance, Seen
 from anyon.storage.holders import Held
 from anyon.storage.journals import Journal
 from anyon.storage.knowledge import FolderFacts
 from anyon.storage.trees import node_text
 from anyon.storage.uploads import Stop, Uploads
-from anyon.storage.visits import Report, Visited, walk
+from anyon.storage.visits import Report, Visited, doubtful, look_of_folder, vanished, walk
 
 MAX_ENTRIES = 5_000_000
 _SETTLING_ROUNDS = 20
@@ -50,6 +54,7 @@ class Scan:
         stop: Stop,
         report: Report,
         journal: Journal | None = None,
+        glance: Glance | None = None,
     ) -> None:
         self.name = root_name
         self._root = root
@@ -58,7 +63,11 @@ class Scan:
         self._stop = stop
         self._report = report
         self._journal = journal
-        self._descriptors = Descriptors(root)
+        self._glance = glance
+        self._is_lazy = False
+        self._prepared: dict[Visited, bool] = {}
+        self._numbers: Mapping[bytes, list[tuple[int, bool]]] = {}
+        self._descriptors: Descriptors
         self._top = Visited(None, root_name, rules, "", 0)
         self._all: list[Visited] = []
         self._waiting: list[Visited] = []
@@ -70,14 +79,42 @@ class Scan:
         self._links: dict[int, set[Visited]] = {}
         self._entries = 0
         self._captures = Captures(root_name, known=known, kept=kept, uploads=uploads, report=report)
-        self.folders: dict[bytes, FolderFacts] = {}
-        """The whole tree, after ``facts``."""
+        self.changed: dict[bytes, FolderFacts] = {}
+        """The directories that are not as they were known, after ``facts``."""
+        self.keys: set[bytes] = set()
+        """All that were visited, after ``facts``."""
 
-    def read(self) -> None:
-        """Walk the tree; new contents go to the uploads."""
+    def look(self) -> None:
+        """Take the glance at the tree, if there is to be one; with a journal only once that listens."""
+        if self._glance is None:
+            return
+        self._top.place = TOP
+        if self._journal is not None and self._glance.has_before:
+            self._descriptors = Descriptors(self._root)
+            with closing(self._descriptors):
+                self._prepare(self._journal, self._glance)
+        if not self._glance.look(self._stop):
+            self._glance = self._top.place = None
+        elif self._prepared:
+            self._numbers = self._glance.numbers()
+
+    @property
+    def is_glanced(self) -> bool:
+        """Whether a glance tells where nothing changed."""
+        return self._glance is not None and self._glance.has_before
+
+    def read(self, *, lazily: bool = False) -> None:
+        """Walk the tree; new contents go to the uploads.
+
+        *lazily*: not of what a glance shows to be as it was; then ``catch_up`` cannot follow.
+        """
+        self._is_lazy = lazily
         self._captures.young_ns = time.time_ns() - RACY_NS
+        self._descriptors = Descriptors(self._root)
         with closing(self._descriptors):
-            self._visit_all([self._top])
+            if not (lazily and self._is_left(self._top, os.fstat(self._descriptors.fd(self._top)))):
+                self._visit_all([self._top])
+        self._prepared.clear()
 
     def catch_up(self, held: Held | None) -> bool:
         """Visit again what may have changed since the last visit; say whether the journal knew what.
@@ -130,6 +167,14 @@ class Scan:
         """Whether a journal tells what changes in it."""
         return self._journal is not None and not self._journal.lost
 
+    def gone(self) -> set[bytes]:
+        """Return which known directories are not there any more; after ``facts`` of a lazy reading."""
+        return set() if self._glance is None else vanished(self._all, self._glance) - self.keys
+
+    def seen(self) -> Seen | None:
+        """Return what to keep of the glance, None if there is nothing new; after ``facts``."""
+        return self._glance.seen(doubtful(self._all)) if self._glance is not None else None
+
     def _changed(self, held: Held | None) -> set[Visited] | None:
         if self._journal is None:
             return None
@@ -164,6 +209,9 @@ class Scan:
         for folder in reversed(self._all):
             before = self._known.get(folder.key)
             children = folder.subfolders.values()
+            if folder.is_assumed and before is not None:
+                folder.node, folder.is_same = before.node, True
+                continue
             if before is not None and folder.entries is None:
                 if all(child.is_same for child in children):
                     folder.node = before.node
@@ -177,18 +225,17 @@ class Scan:
             folder.entries = []
 
     def facts(self) -> None:
-        """Fill ``folders``; every chunk must be in the store by now."""
+        """Fill ``changed`` and ``keys``; every chunk must be in the store by now."""
+        self.keys = {folder.key for folder in self._all}
         for folder in self._all:
             before = self._known.get(folder.key)
             if before is not None and folder.entries is None:
-                if folder.is_same and folder.own == before.own:
-                    self.folders[folder.key] = before
-                else:
-                    self.folders[folder.key] = replace(
+                if not folder.is_same or folder.own != before.own:
+                    self.changed[folder.key] = replace(
                         before, own=folder.own, attributes=folder.attributes
                     )
                 continue
-            self.folders[folder.key] = FolderFacts(
+            self.changed[folder.key] = FolderFacts(
                 looks=folder.looks,
                 own=folder.own,
                 attributes=folder.attributes,
@@ -209,7 +256,53 @@ class Scan:
         """The top node's id, and the top directory's own attributes, encoded."""
         return self._top.node.hex(), self._top.attributes
 
+    def _prepare(self, journal: Journal, glance: Glance) -> None:
+        """Have the journal listen to all directories of before, so that a glance can follow."""
+        waiting = [self._top]
+        while waiting:
+            self._stop.check()
+            folder = waiting.pop()
+            self._prepared[folder] = False
+            children = glance.children(folder.place or b"")
+            if folder.place is None or {"objects", "refs"} <= {label for label, _ in children}:
+                continue  # maybe a git repository: to be visited in its order
+            try:
+                fd = self._descriptors.fd(folder)
+                if folder.inode not in {0, os.fstat(fd).st_ino}:
+                    continue
+            except OSError:
+                continue
+            journal.watch(fd, folder)
+            self._prepared[folder] = not journal.lost
+            if len(self._prepared) % _COLLECT_EVERY == 0:
+                journal.collect()
+            for label, number in sorted(children):  # as they are listed
+                if not folder.leaves_out(label):
+                    waiting.append(folder.child(label, number))
+
+    def _is_heard(self, folder: Visited) -> bool:
+        """Say whether *folder* is as it was before the journal listened to it, and take it so."""
+        if not self._prepared.pop(folder, False) or self._glance is None or folder.place is None:
+            return False
+        if self._glance.is_touched(folder.place) or not self._captures.assume(folder):
+            return False
+        self._place(folder, self._numbers.get(folder.place, ()))
+        self._waiting += folder.subfolders.values()
+        return True
+
+    def _is_left(self, folder: Visited, st: os.stat_result) -> bool:
+        """Say whether *folder*, which looks like *st* itself, is left as it was with all below it."""
+        if self._glance is None or folder.git or folder.place is None:
+            return False
+        before = self._known.get(folder.key)
+        if before is not None and before.own == look_of_folder(st):
+            is_same = not self._glance.is_touched(folder.place)
+            folder.is_assumed = is_same and self._captures.assume(folder)
+        return folder.is_assumed
+
     def _visit(self, folder: Visited) -> None:
+        if self._prepared and self._is_heard(folder):
+            return
         try:
             fd = self._descriptors.fd(folder)
         except OSError as error:
@@ -230,6 +323,7 @@ class Scan:
             names = {name: st.st_ino for name, st in listing}
             if "HEAD" in names and "objects" in names and "refs" in names:
                 folder.is_prepared = True
+                folder.subfolders = {}  # made before it was known what they are
                 folder.git = folder.git or "git"
                 self._waiting += [folder, folder.child("refs", names["refs"])]
                 return
@@ -264,19 +358,20 @@ class Scan:
             )
         found.sort()  # by name: no name comes twice
         if self._journal is not None:
-            self._place(folder, found)
+            links = [st.st_nlink > 1 and stat.S_ISREG(st.st_mode) for _, st in found]
+            self._place(folder, list(zip([st.st_ino for _, st in found], links, strict=True)))
         return found
 
-    def _place(self, folder: Visited, listing: Listing) -> None:
+    def _place(self, folder: Visited, numbers: Sequence[tuple[int, bool]]) -> None:
         """Keep where each file is, by number: what is open in a program is known by that only."""
-        links = {st.st_ino for _, st in listing if st.st_nlink > 1 and stat.S_ISREG(st.st_mode)}
+        links = {number for number, is_link in numbers if is_link}
         if links:
             folder.links |= links
             for number in links:
                 # Its only name, when that was visited, may have been another.
                 former = self._places.get(number, folder)
                 self._links.setdefault(number, set()).update({former, folder})
-        self._places.update(dict.fromkeys([st.st_ino for _, st in listing], folder))
+        self._places.update(dict.fromkeys([number for number, _ in numbers], folder))
 
     def _descend(self, folder: Visited, listing: Listing) -> None:
         former = folder.subfolders
@@ -287,8 +382,12 @@ class Scan:
             same = former.get(name)
             if same is not None and same.inode == st.st_ino and not same.lost:
                 folder.subfolders[name] = former.pop(name)
+                if same in self._prepared:  # and not visited yet
+                    self._waiting.append(same)
                 continue
             child = folder.child(name, st.st_ino)
+            if self._is_lazy and self._is_left(child, st):
+                continue
             if child.git == "objects":
                 self._late.append(child)
             elif child.git == "pack":

@@ -3,14 +3,18 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from anyon.storage.exclusions import Rules
 from anyon.storage.folders import Folder
+from anyon.storage.glances import Glance
 from anyon.storage.trees import name_text
 
 _GIT_FOLDERS = {"info", "logs", "modules", "refs", "reftable", "worktrees"}
+_OWN = struct.Struct("<IIIqqQ")
+_PLACED_DEPTH = 100
 _GIT_LOCK = re.compile(r"(index|config|packed-refs|shallow|[A-Z_]*HEAD)\.lock")
 
 
@@ -30,9 +34,9 @@ class Visited(Folder):
     """A directory of a scan, from its first visit to the last."""
 
     __slots__ = (
-        "attributes", "bytes", "chunks", "count", "entries", "files", "git", "inode", "is_prepared",
-        "is_same", "key", "label", "links", "looks", "lost", "node", "own", "rules", "subfolders",
-        "unreadable",
+        "attributes", "bytes", "chunks", "count", "entries", "files", "git", "inode", "is_assumed",
+        "is_prepared", "is_same", "key", "label", "links", "looks", "lost", "node", "own", "place",
+        "rules", "subfolders", "unreadable",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +66,10 @@ class Visited(Folder):
         self.node = b""
         self.is_same = False
         """Its node and its own attributes are as they were."""
+        self.is_assumed = False
+        """It and all below it are as they were in the last checkpoint, and were not visited."""
+        self.place: bytes | None = None
+        """Its path below the top, where a glance is used; of the deepest there is none."""
         self.lost = ""
         """Why it could not be opened since its parent was listed: ``gone`` or ``unreadable``."""
 
@@ -84,6 +92,8 @@ class Visited(Folder):
             git = "pack" if label == "pack" else "loose"
         rules = self.rules.inside(label) if self.rules is not None else None
         made = Visited(self, label, rules, git, inode)
+        if self.place is not None and self.depth < _PLACED_DEPTH:
+            made.place = self.place + b"/" + made.name
         self.subfolders[label] = made
         return made
 
@@ -117,3 +127,44 @@ def walk(top: Visited) -> Iterator[Visited]:
         if not folder.lost:
             yield folder
             waiting += folder.subfolders.values()
+
+
+def vanished(folders: Iterable[Visited], glance: Glance) -> set[bytes]:
+    """Return the keys of what was below the visited ones of *folders* before and is not among them now."""
+    found: set[bytes] = set()
+    for folder in folders:
+        if folder.place is None or folder.is_assumed:
+            continue
+        waiting = [
+            (Visited(folder, label, None, "", number), folder.place)
+            for label, number in glance.children(folder.place)
+            if label not in folder.subfolders or folder.subfolders[label].lost
+        ]
+        while waiting:
+            lost, above = waiting.pop()
+            found.add(lost.key)
+            place = above + b"/" + lost.name
+            waiting += [
+                (Visited(lost, label, None, "", number), place)
+                for label, number in glance.children(place)
+            ]
+    return found
+
+
+def doubtful(folders: Iterable[Visited]) -> set[bytes]:
+    """Return the places of those that must be visited the next time, whatever they look like then."""
+    found: set[bytes] = set()
+    for folder in folders:
+        if folder.is_assumed or folder.place is None:
+            continue
+        if not folder.looks or not folder.own:
+            found.add(folder.place)
+        for child in folder.subfolders.values():
+            if child.lost:
+                found.add(folder.place + b"/" + child.name)
+    return found
+
+
+def look_of_folder(st: os.stat_result) -> bytes:
+    """Return how a directory itself looks, for comparing."""
+    return _OWN.pack(st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns, st.st_ino)

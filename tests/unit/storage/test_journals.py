@@ -149,6 +149,13 @@ def safely(root: Path, edits: Sequence[tuple[str, int, int]]) -> None:
             continue
 
 
+def settle(root: Path) -> None:
+    """Wait until nothing in *root* is as young as a scan."""
+    newest = max(os.lstat(p).st_ctime_ns for p in [root, *root.rglob("*")])
+    while time.time_ns() - newest < 120_000_000:
+        time.sleep(0.02)
+
+
 async def saved(
     base: Path,
     root: Path,
@@ -199,6 +206,7 @@ def test_a_journal_finds_what_a_scan_finds(
     async def run() -> None:
         store = MemoryStore()
         for edits in rounds:
+            settle(root)  # so that a glance can tell what is as it was: the rest must be heard of
             made = await saved(base, root, lambda e=edits: safely(root, e), store=store)
             assert made.look == "journal"
             assert made.roots == await looked_at(base, root)
