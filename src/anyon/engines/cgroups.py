@@ -12,6 +12,7 @@ from pathlib import Path
 
 from anyon.domain.errors import EngineFailedError
 from anyon.engines.engine import Limits, Stats
+from anyon.urgency import urgent
 
 CONTROLLERS = ("freezer", "memory", "pids", "cpu", "cpuacct")
 _PERIOD = 100_000
@@ -129,11 +130,13 @@ class Group:
 
     def freeze(self) -> None:
         """Freeze every member and return once none of them runs."""
-        self._set_frozen(True)
+        with urgent():
+            self._set_frozen(True)
 
     def thaw(self) -> None:
         """Let every member run again."""
-        self._set_frozen(False)
+        with urgent():
+            self._set_frozen(False)
 
     def pids(self) -> Sequence[int] | None:
         """Return its members' pids; None if one is not visible here."""

@@ -27,12 +27,14 @@ from anyon.storage.scans import Scan
 from anyon.storage.stillness import Stillness
 from anyon.storage.uploads import SMALL_PACK_BYTES, Stop, Uploads, mark_of
 from anyon.storage.visits import Report
+from anyon.urgency import urgent
 
-PRECOPY_ROUNDS = 3
+PRECOPY_ROUNDS = 4
 PROGRESS_SECONDS = 0.2
 MAX_SMALL_PACKS = 64
 """Beyond it, what lies in small packs is written anew into few: many small saves made them."""
 PRECOPY_ENOUGH_BYTES = 16 << 20
+PRECOPY_ENOUGH_SECONDS = 0.02
 JOURNALLED = frozenset({"workspace", "home"})
 """The trees that a container has as they are. Through an overlay, as ``system`` is written, the
 kernel tells nobody what happens in its upper layer."""
@@ -272,16 +274,21 @@ class Save:
 
     def _settle(self, scans: Sequence[Scan], uploads: Uploads, freeze: Freezing) -> None:
         """Copy what changed meanwhile until that is little, and the rest while nothing runs."""
+        uploads.rest()  # what it puts on the disk would hold up the freeze of whoever waits for that
+        last = PRECOPY_ENOUGH_BYTES
         for _ in range(PRECOPY_ROUNDS):
-            before = self._report.read_bytes
+            before, began = self._report.read_bytes, time.monotonic()
             knew = [scan.catch_up(Held()) for scan in scans if scan.is_followed]
             reached("checkpoint.precopied")
-            if all(knew) and self._report.read_bytes - before < PRECOPY_ENOUGH_BYTES:
-                break
+            read, took = self._report.read_bytes - before, time.monotonic() - began
+            is_little = read < PRECOPY_ENOUGH_BYTES and took < PRECOPY_ENOUGH_SECONDS
+            if not all(knew) or is_little or read > last:
+                break  # enough, or more is written than another round would save
+            last = max(read, PRECOPY_ENOUGH_BYTES)
         self._report.unstable.clear()
         self._report.skipped.clear()
         uploads.is_holding = True
-        with freeze() as still:
+        with urgent(), freeze() as still:
             began = time.monotonic() if still is None else still.since
             pids = None if still is None else still.pids()
             held = None if pids is None else held_by(pids)

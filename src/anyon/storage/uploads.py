@@ -7,8 +7,9 @@ some frames and some packs, whatever the size of the tree.
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from typing import Any
 
 from blake3 import blake3
 
@@ -32,9 +33,12 @@ from anyon.storage.packs import (
     seal_frame,
 )
 from anyon.storage.records import Places
+from anyon.urgency import yield_to_others
 
 SMALL_PACK_BYTES = 2 << 20
 HELD_BYTES = 64 << 20
+_NICE = 5
+"""Compressing gives way to what people wait for."""
 RESUMABLE = timedelta(hours=6)
 """Within it at most what a save that failed has put is taken again; well below any grace."""
 
@@ -108,7 +112,9 @@ class Uploads:
         self._workers = workers
         self._mark = mark
         self._tell = tell
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="anyon-upload")
+        self._pool = ThreadPoolExecutor(
+            workers, "anyon-upload", initializer=yield_to_others, initargs=(_NICE,)
+        )
         self._streams = {False: _Stream(), True: _Stream()}
         self._new: dict[bytes, bool] = {}
         self._puts: deque[Future[None]] = deque()
@@ -147,6 +153,13 @@ class Uploads:
     def new_bytes(self) -> int:
         """The size of all packs that were written."""
         return sum(pack.size_bytes for pack in tuple(self.packs.values()))
+
+    def rest(self) -> None:
+        """Return when nothing is being compressed or put; what was begun may not be durable yet."""
+        under_way: list[Future[Any]] = list(self._puts)
+        for stream in self._streams.values():
+            under_way += stream.sealing
+        wait(under_way)
 
     def flush(self) -> None:
         """Return when all chunks taken so far are durable; ``add`` may go on after it."""

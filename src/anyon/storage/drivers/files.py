@@ -11,8 +11,10 @@ import fcntl
 import os
 import secrets
 import struct
+import threading
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +35,7 @@ TRAILER = struct.Struct("<12sI16s")
 MARK = b"anyon object"
 STALE_UPLOAD_SECONDS = 24 * 3600
 LOCKS = 64
+_DURABLE_KEPT = 128
 
 
 class FilesStore:
@@ -48,6 +51,7 @@ class FilesStore:
         self._objects = root / "objects"
         self._uploads = root / "uploads"
         self._locks = root / "locks"
+        self._durable = _Durable()
         for directory in (root, self._objects, self._uploads, self._locks):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._drop_stale_uploads()
@@ -179,8 +183,10 @@ class FilesStore:
         else:
             raise StoreUnavailableError(f"the directory of {path.name} vanishes again and again")
         directory = path.parent
-        while directory != self._root:
-            _sync_directory(directory)
+        _sync_directory(directory)
+        while directory != self._objects and not self._durable.has(directory):
+            with self._durable.adding(directory):
+                _sync_directory(directory.parent)
             directory = directory.parent
 
     def _drop_empty(self, directory: Path) -> None:
@@ -258,6 +264,53 @@ def _trailer(fd: int, key: str) -> tuple[int, int, bytes]:
     if mark != MARK:
         raise DamagedError(f"the object {key} is damaged: its end is missing")
     return size, checksum, generation
+
+
+class _Held:
+    """A directory kept open: while it is, no other gets its number."""
+
+    def __init__(self, directory: Path) -> None:
+        self.fd = -1
+        self.fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class _Durable:
+    """Directories whose way from the store's top is on the disk, so that it need not be synced again."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Path, _Held] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def has(self, directory: Path) -> bool:
+        """Say whether this very directory was added: another may be there by its name now."""
+        with self._lock:
+            held = self._held.get(directory)
+            if held is None:
+                return False
+            self._held.move_to_end(directory)
+            try:
+                return os.path.samestat(directory.stat(), os.fstat(held.fd))
+            except FileNotFoundError:
+                return False
+
+    @contextlib.contextmanager
+    def adding(self, directory: Path) -> Iterator[None]:
+        """Note, once the block is done, that the directory's own name is on the disk."""
+        try:
+            held = _Held(directory)  # before that is so: it must not be another's by then
+        except FileNotFoundError:  # our object was deleted, and its directory with it
+            yield
+            return
+        yield
+        with self._lock:
+            self._held[directory] = held
+            self._held.move_to_end(directory)
+            while len(self._held) > _DURABLE_KEPT:
+                self._held.popitem(last=False)
 
 
 def _info(path: Path, key: str) -> ObjectInfo:
