@@ -29,6 +29,7 @@ from anyon.engines.engine import (
     Stats,
     Stream,
 )
+from anyon.urgency import urgent
 
 log = structlog.get_logger(__name__)
 LONGEST = timedelta(seconds=5)
@@ -121,23 +122,25 @@ class PausingEngine:
         since = time.monotonic()
         try:
             info = await self._engine.inspect(project)
-            if info is not None and info.state is ContainerState.RUNNING:
-                gate.is_still, gate.was_cut = True, False
-                watch = asyncio.create_task(self._let_go(project, gate), name=f"pause {project}")
-                since = time.monotonic()
-                await self._freeze(project)
-            yield Still(since, partial(self._pids, project, info))
-            if watch is not None and gate.was_cut:
-                raise PauseFailedError("the pause took too long", code="pause_too_long")
+            with urgent():  # this thread has a part in the freeze and in the thaw
+                try:
+                    if info is not None and info.state is ContainerState.RUNNING:
+                        gate.is_still, gate.was_cut = True, False
+                        name = f"pause {project}"
+                        watch = asyncio.create_task(self._let_go(project, gate), name=name)
+                        since = time.monotonic()
+                        await self._freeze(project)
+                    yield Still(since, partial(self._pids, project, info))
+                    if watch is not None and gate.was_cut:
+                        raise PauseFailedError("the pause took too long", code="pause_too_long")
+                finally:
+                    if watch is not None:
+                        watch.cancel()
+                        await asyncio.gather(watch, return_exceptions=True)
+                        await asyncio.shield(self._thaw(project))
         finally:
-            try:
-                if watch is not None:
-                    watch.cancel()
-                    await asyncio.gather(watch, return_exceptions=True)
-                    await asyncio.shield(self._thaw(project))
-            finally:
-                gate.is_still = False
-                await asyncio.shield(gate.open())
+            gate.is_still = False
+            await asyncio.shield(gate.open())
 
     def _pids(self, project: ProjectId, info: ContainerInfo | None) -> Sequence[int] | None:
         if info is None or info.state is ContainerState.STOPPED:
