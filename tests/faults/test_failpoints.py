@@ -1,4 +1,7 @@
-"""A server may be killed at any step of any act: the next one brings database, engine and disk to agree."""
+"""A server may be killed at any step of any act: the next one brings database, engine and disk to agree.
+
+Within 10 s from its first answer; `ANYON_SHARED_MACHINE=1` allows a minute where others compute beside it.
+"""
 
 import os
 import subprocess
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.docker_fixtures import socket_or_skip
 from tests.faults.failpoint_scenarios import SCENARIOS
+from tests.faults.failpoint_stages import WITHIN
 from tests.faults.sweep_failpoints import UNSAFE
 
 from anyon.failpoints import POINTS
@@ -81,6 +85,7 @@ def test_each_death_is_survived(tmp_path: Path, engine: str) -> None:
     word, count, longest = run(engine, tmp_path, *points).split()[-3:]
     print(f"{engine}: {count} points, agreed after {longest} s at the most")
     assert (word, int(count)) == ("ok", len(points))
+    assert float(longest) <= WITHIN
 
 
 @pytest.mark.parametrize("name", UNSAFE)
