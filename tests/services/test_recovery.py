@@ -2,10 +2,11 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from anyon.db import leases as lease_rows
+from anyon.db import processes as process_rows
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.ids import LeaseId, new_id
 from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
@@ -35,6 +36,28 @@ async def test_running_attempts_go_on(tmp_path: Path) -> None:
             RunReason.CLEANUPSCRIPT,
         ]
         assert await later.printed(processes[1]) == b"two\n"
+        await later.end()
+
+
+async def test_a_stop_that_was_asked_for_is_carried_out(tmp_path: Path) -> None:
+    """A server that died between the record of a stop and the stop itself: the next one ends the program."""
+    async with living(tmp_path / "home") as world:
+        project = await world.project()
+        process = await world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "600"])
+
+        async def has_started() -> bool:
+            return await world.processes.state(project.id, process.id) is not None
+
+        await until(has_started)
+        await world.db.write(process_rows.stop, process.id, datetime.now(UTC))
+        later = await world.reborn()
+        await later.services.recover()
+
+        async def is_killed() -> bool:
+            found = await later.services.processes.get(LOCAL_ACTOR, process.id)
+            return found.status is ProcessStatus.KILLED
+
+        await until(is_killed)
         await later.end()
 
 

@@ -247,6 +247,9 @@ class Runs:
         state = await self._processes.state(project.id, process.id)
         if state is not None:
             run.started_at = state.started_at
+            if state.exit is None and await self._db.read(process_rows.is_stopping, process.id):
+                # A stop that was asked of the server's life before is carried out by this one.
+                await self._processes.kill(project.id, process.id, grace=self._grace)
         else:
             refused = await self._start(run, project)
             if refused is not None:
