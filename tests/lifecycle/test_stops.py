@@ -25,7 +25,7 @@ from anyon.services.archives import place
 from anyon.services.steps import Steps
 from anyon.testing.worlds import until
 
-GRACE = timedelta(seconds=3)
+GRACE = timedelta(seconds=2)
 MINUTE = timedelta(minutes=1)
 ENGINES = ["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)]
 OBEYS = (
