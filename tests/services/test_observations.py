@@ -12,7 +12,7 @@ import pytest
 
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
-from anyon.domain.errors import AnyonError, EngineUnavailableError
+from anyon.domain.errors import AnyonError, EngineUnavailableError, NotFoundError
 from anyon.domain.ids import LOCAL_USER, ProjectId
 from anyon.domain.states import Goal, Phase
 from anyon.services.disks import Disks
@@ -211,6 +211,26 @@ async def test_a_failed_save_is_counted_whatever_it_failed_at(scraped: Scraped) 
         workspace = scraped.world.services.homes.trees(project)["workspace"]
         (workspace / "new").write_bytes(b"x" * 1000)
     assert await scraped.value('anyon_checkpoint_duration_seconds_count{reason="asked"}') == 2
+
+
+async def test_a_restore_that_cannot_begin_is_counted(scraped: Scraped) -> None:
+    """A store that is away before it says what to restore is a failed restore; an id that is not there is none."""
+    archives = scraped.world.services.archives
+    assert archives is not None
+    project = await scraped.world.project()
+    await archives.save(project, reason="asked")
+    failures = 'anyon_restore_failures_total{reason="wake"}'
+    with pytest.raises(NotFoundError):
+        await archives.bring_back(project, "00000000-no-such")
+    assert await scraped.value(failures) == 0
+    scraped.failing |= {"get", "head", "list"}
+    with pytest.raises(AnyonError):
+        await archives.bring_back(project, None)
+    assert await scraped.value(failures) == 1
+    scraped.failing.clear()
+    await archives.bring_back(project, None)
+    assert await scraped.value('anyon_restore_duration_seconds_count{reason="wake"}') == 1
+    assert await scraped.value(failures) == 1
 
 
 def project_in(phase: Phase, **more: Any) -> Project:

@@ -267,10 +267,10 @@ class Archives:
         await self._homes.require(project)
         # With nothing of it here there is nothing to write over a newer state with.
         here = [name for name, path in self._homes.trees(project).items() if path.exists()]
-        has_files = "workspace" in here
-        take_over = TakeOver.NEVER if has_files else TakeOver.EXPIRED
-        await self.claimed(project, take_over)
-        chosen = await self.chosen(project, checkpoint_id)
+        take_over = TakeOver.NEVER if "workspace" in here else TakeOver.EXPIRED
+        with self._metrics.checkpoints.choosing(reason):
+            await self.claimed(project, take_over)
+            chosen = await self.chosen(project, checkpoint_id)
         staging = self._homes.staging(project.id, new_id())
         began = self._clock.monotonic()
         installed = chosen.roots.get(SYSTEM)

@@ -5,10 +5,13 @@ project's class (``CLASSES``) at that moment.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.telemetry.scenes import CLASSES
 from anyon.telemetry.traces import exemplar
 
@@ -145,6 +148,20 @@ class CheckpointMetrics:
     def restore_failed(self, reason: str) -> None:
         """Count a restore that failed."""
         self._restore_failures.labels(reason).inc()
+
+    @contextmanager
+    def choosing(self, reason: str) -> Iterator[None]:
+        """Count a restore that fails in the block, which finds what to restore.
+
+        That there is no such checkpoint, or that the project is another server's, is an answer.
+        """
+        try:
+            yield
+        except (NotFoundError, ConflictError):
+            raise
+        except AnyonError:
+            self.restore_failed(reason)
+            raise
 
     def collected(self, seconds: float, *, checkpoints: int, packs: int, size_bytes: int) -> None:
         """Count a collection of one project, and what it removed."""
