@@ -166,6 +166,17 @@ async def test_a_network_that_was_removed(
     assert (await engine.start(spec.project)).state is ContainerState.RUNNING
 
 
+async def test_the_first_projects_of_a_machine_come_at_once(
+    engine: DockerEngine, private: PrivateDocker, tmp_path: Path
+) -> None:
+    """Several that find no bridge yet make one together: none is refused because another makes it too."""
+    private.docker("network", "rm", "anyon")
+    make = spec_maker(tmp_path, owner=UID)
+    specs = [make() for _ in range(6)]
+    made = await asyncio.gather(*(engine.ensure(spec) for spec in specs))
+    assert [info.state for info in made] == [ContainerState.STOPPED] * len(specs)
+
+
 async def test_an_engine_that_takes_its_containers_along(
     engine: DockerEngine, private: PrivateDocker, tmp_path: Path
 ) -> None:

@@ -1,10 +1,14 @@
 """Spare worktrees: a shortcut that nobody sees but by his clock."""
 
+import asyncio
 from pathlib import Path
+
+import pytest
 
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Attempt, Project
 from anyon.domain.layout import project_directory
+from anyon.git.repositories import GitRepository
 from anyon.testing.worlds import World, until
 
 _SPARE = Path(".worktrees/anyon-spare")
@@ -52,6 +56,27 @@ async def test_the_next_attempt_takes_the_spare(world: World) -> None:
         return not await world.services.containers.why_awake(LOCAL_ACTOR, project.id)
 
     await until(is_let_go)
+
+
+async def test_first_attempts_at_once_look_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the workspace has checked out is looked up once for all who start at that moment."""
+    project = await world.project()
+    looks = 0
+    look = GitRepository.current_branch
+
+    async def counted(repository: GitRepository) -> str:
+        nonlocal looks
+        looks += 1
+        return await look(repository)
+
+    monkeypatch.setattr(GitRepository, "current_branch", counted)
+    attempts = await asyncio.gather(*(world.attempt(project, "true") for _ in range(4)))
+    assert {attempt.target_branch for attempt in attempts} == {"main"}
+    assert looks == 1
+    for attempt in attempts:
+        await world.over(attempt)
 
 
 async def test_a_merge_is_in_the_next_attempt(world: World) -> None:

@@ -1,5 +1,6 @@
 """The engine's machine: its facts, the bridge of the projects, and making containers on it."""
 
+import asyncio
 import dataclasses
 import os
 import resource
@@ -32,6 +33,7 @@ class DockerHost:
         self._wished = wished
         self._facts: Host | None = None
         self._networks: set[str] = set()
+        self._making = asyncio.Lock()
 
     async def info(self) -> dict[str, Any]:
         """Return the engine's long description of itself."""
@@ -95,13 +97,17 @@ class DockerHost:
         name = network_name(project, host)
         if name in self._networks and not again:
             return name
-        try:
-            await self._client.get(f"/networks/{name}", deadline=LOOK)
-        except RefusedError as error:
-            if error.status != 404:
-                raise docker_errors.failed("look at the network", error) from error
-            await self._make_network(project, host)
-        self._networks.add(name)
+        # One by one: of two bridges that are made at once an engine refuses both by some names.
+        async with self._making:
+            if name in self._networks and not again:
+                return name
+            try:
+                await self._client.get(f"/networks/{name}", deadline=LOOK)
+            except RefusedError as error:
+                if error.status != 404:
+                    raise docker_errors.failed("look at the network", error) from error
+                await self._make_network(project, host)
+            self._networks.add(name)
         return name
 
     async def connect_again(self, project: ProjectId, container: str) -> None:

@@ -111,7 +111,7 @@ class Attempts:
         self, task: Task, project: Project, profile: Profile, base: str | None
     ) -> Attempt:
         began = self._clock.monotonic()
-        believed = base or self._spares.believed_base(project.id) or await self._base(project)
+        believed = base or await self._spares.base(project)
         now = self._clock.now()
         attempt = Attempt(
             id=(attempt_id := AttemptId(new_id())),
@@ -148,11 +148,6 @@ class Attempts:
     def _observe_start(self, phase: Phase, began: float) -> None:
         tier = phase.value if phase in {Phase.RUNNING, Phase.FROZEN, Phase.ARCHIVED} else "stopped"
         self._metrics.task_started(tier, self._clock.monotonic() - began)
-
-    async def _base(self, project: Project) -> str:
-        """Return what the workspace has checked out, looked up inside."""
-        async with self._containers.awake(project, holder=project.id, reason="branch"):
-            return await self._repositories.of(project.id).current_branch()
 
     async def _begun(
         self, project: Project, attempt: Attempt, first: Process, *, is_current: bool

@@ -44,12 +44,30 @@ class Spares:
         self._clock = clock
         self._supervisor = supervisor
         self._bases: dict[ProjectId, str] = {}
+        self._looks: dict[ProjectId, asyncio.Task[str]] = {}
         self._awaited: set[ProjectId] = set()
         self._made: dict[ProjectId, asyncio.Event] = {}
 
-    def believed_base(self, project: ProjectId) -> str | None:
-        """Return what the workspace had checked out at the last start; it may be another by now."""
-        return self._bases.get(project)
+    async def base(self, project: Project) -> str:
+        """Return what the workspace had checked out at the last start; it may be another by now.
+
+        Where none is known it is looked up inside, once for all who ask meanwhile.
+        """
+        known = self._bases.get(project.id)
+        if known is not None:
+            return known
+        look = self._looks.get(project.id)
+        if look is None:
+            look = self._supervisor.spawn(self._look(project), name=f"branch of {project.id}")
+            self._looks[project.id] = look
+            look.add_done_callback(lambda _: self._looks.pop(project.id, None))
+        return await asyncio.shield(look)
+
+    async def _look(self, project: Project) -> str:
+        async with self._containers.awake(project, holder=project.id, reason="branch"):
+            base = await self._repositories.of(project.id).current_branch()
+        self.learn_base(project.id, base)
+        return base
 
     def learn_base(self, project: ProjectId, base: str) -> None:
         """Note what the workspace has checked out."""
