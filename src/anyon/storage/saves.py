@@ -320,13 +320,16 @@ class Save:
         """Keep what is known now for the next save."""
         basis = self._basis_name(checkpoint.id)
         was = self._knowledge.basis
+        live = set(whole.packs)
+        if checkpoint.records is not None:  # what did not change is not put again either
+            live.add(uploads.pack_of(bytes.fromhex(checkpoint.records)))
         self._knowledge.replace(
             basis,
             state.changed,
             state.gone,
             state.contents,
             new_packs=uploads.packs,
-            live=whole.packs,
+            live=live,
         )
         seen = {n: new or self._seen.get(n) for n, new in state.seen.items()}
         kept = {name: each for name, each in seen.items() if each is not None}

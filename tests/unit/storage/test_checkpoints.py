@@ -508,3 +508,19 @@ async def test_deleting_a_project(checkpoints: Checkpoints, store: MemoryStore, 
     assert list(store.list(PROJECT + "/")) == []
     assert (await checkpoints.verify(PROJECT + "2")).is_whole
     assert (await checkpoints.save(PROJECT, {"workspace": tree})).is_new
+
+
+async def test_records_that_did_not_change_are_not_put_again(
+    checkpoints: Checkpoints, store: MemoryStore, tree: Path
+) -> None:
+    """The project's own records are known to be in the store, like its files: nothing new, no new pack."""
+    await checkpoints.save(PROJECT, {"workspace": tree}, records=b"rows")
+    before = [info.key for info in store.list(f"{PROJECT}/packs/")]
+    again = await checkpoints.save(PROJECT, {"workspace": tree}, records=b"rows")
+    assert not again.is_new
+    assert [info.key for info in store.list(f"{PROJECT}/packs/")] == before
+    (tree / "c/4").write_text("changed")
+    changed = await checkpoints.save(PROJECT, {"workspace": tree}, records=b"rows")
+    after = {info.key for info in store.list(f"{PROJECT}/packs/")}
+    assert len(after - set(before)) == 1
+    assert await checkpoints.records(PROJECT, changed.checkpoint.id) == b"rows"
