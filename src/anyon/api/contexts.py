@@ -39,8 +39,8 @@ class Context:
     preferences: Preferences
 
 
-def context_of(connection: HTTPConnection) -> Context:
-    """Return the server's parts."""
+async def context_of(connection: HTTPConnection) -> Context:
+    """Return the server's parts. A coroutine, for FastAPI sends plain functions through a thread at each request."""
     context: Context = connection.app.state.context
     return context
 
