@@ -209,6 +209,8 @@ async def _mount(settings: Settings) -> Sequence[Finding]:
         ]
     info = await found.look(mounts.spec(settings, uid=0, gid=0))
     detail = f"{settings.mount_bucket} by {found.name}: {info.state.value} {info.detail}".strip()
-    hint = "the server mounts it at its start; `journalctl -u gcsfuse-anyon` where systemd does"
+    hint = (
+        f"the server mounts it at its start; `journalctl -u {found.name}-anyon` where systemd does"
+    )
     ok = info.state is MountState.ALIVE
     return [Finding(name="mount", ok=ok, detail=detail, hint="" if ok else hint)]
