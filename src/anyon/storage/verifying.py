@@ -16,15 +16,46 @@ from anyon.storage.uploads import Stop
 
 _MOST = 100
 _LOOKED_BACK = 30
+_KEPT = 1 << 18
+"""Of how many directories it is kept that they are whole: some 100 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A directory of which every part was found, with all below it."""
+
+    files: int = 0
+    packs: int = 0
+    """Where these parts lie: the numbers of packs in ``Checks``, as bits."""
 
 
 @dataclass(slots=True)
 class Checks:
-    """What was learnt of packs, for the verification of several checkpoints of one project."""
+    """What was learnt for the verification of several checkpoints of one project.
+
+    All with every byte read, or all without.
+    """
 
     bad: dict[str, frozenset[bytes]] = field(default_factory=dict)
     """Of packs of which every byte was read: the chunks that are damaged."""
     indexes: dict[str, packs.Pack] = field(default_factory=dict)
+    whole: dict[bytes, Whole] = field(default_factory=dict)
+    """By node, which is named by its content: what is equal in the next checkpoint is not walked again."""
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def bit(self, place: str) -> int:
+        """Return the bit that stands for a pack, by the key of its object."""
+        return 1 << self._numbers.setdefault(place, len(self._numbers))
+
+    def keep(self, node: bytes, found: Whole) -> None:
+        """Keep that a directory is whole where those packs are; beyond a bound it is forgotten."""
+        if len(self.whole) < _KEPT:
+            self.whole[node] = found
+
+    def known(self, node: bytes, here: int) -> Whole | None:
+        """Return what is known of a directory in a checkpoint that has the packs *here*."""
+        found = self.whole.get(node)
+        return found if found is not None and found.packs & ~here == 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +116,7 @@ def verify(
             done += pack.size_bytes
             if progress is not None:
                 progress(done, total)
-    _walk(reading, seen, bad, stop)
+    _Walk(archive, reading, seen, bad, checks).run(stop)
     if seen.damaged:
         _offer(archive, checkpoint, seen, stop)
     del seen.problems[_MOST:]
@@ -141,28 +172,98 @@ def _damaged_in(
     return frozenset(bad)
 
 
-def _walk(reading: Reading, seen: Verified, bad: set[bytes], stop: Stop) -> None:
-    waiting: list[tuple[bytes, Entry]] = [
-        (name.encode(), reading.root(name)) for name in reading.checkpoint.roots
-    ]
-    while waiting:
-        stop.check()
-        path, entry = waiting.pop()
-        if entry.kind != "directory":
-            seen.files += 1
-            lacks = [c for _, c in entry.chunks if c not in reading.places or c in bad]
-            if lacks:
-                _note(seen, path, f"lacks {len(lacks)} of its parts")
-            continue
-        if entry.node in bad:
-            _note(seen, path, "it and all in it cannot be read")
-            continue
+@dataclass(slots=True)
+class _Open:
+    """A directory that is being walked, and what was found of it until now."""
+
+    path: bytes
+    node: bytes
+    waiting: list[Entry]
+    files: int = 0
+    packs: int = 0
+    is_whole: bool = True
+
+    def take(self, found: Whole) -> None:
+        self.files += found.files
+        self.packs |= found.packs
+
+
+class _Walk:
+    """Looks at every file and directory of a checkpoint, leaves first."""
+
+    def __init__(
+        self, archive: Archive, reading: Reading, seen: Verified, bad: set[bytes], checks: Checks
+    ) -> None:
+        self._reading = reading
+        self._seen = seen
+        self._bad = bad
+        self._checks = checks
+        checkpoint = reading.checkpoint
+        self._bits = {one: checks.bit(archive.pack_place(checkpoint, one)) for one in reading.packs}
+        self._here = sum(self._bits.values())
+
+    def run(self, stop: Stop) -> None:
+        """Note what cannot be read, and count the files."""
+        checkpoint = self._reading.checkpoint
+        roots = [(name.encode(), self._reading.root(name)) for name in checkpoint.roots]
+        for name, root in roots:
+            top = _Open(b"", b"", [])
+            opened = [top]
+            self._begin(opened, name, root)
+            while len(opened) > 1:
+                stop.check()
+                self._step(opened)
+            self._seen.files += top.files
+
+    def _step(self, opened: list[_Open]) -> None:
+        at = opened[-1]
+        if at.waiting:
+            entry = at.waiting.pop()
+            path = at.path + b"/" + entry.name
+            if entry.kind == "directory":
+                self._begin(opened, path, entry)
+            else:
+                self._look(at, path, entry)
+            return
+        opened.pop()
+        found = Whole(at.files, at.packs)
+        opened[-1].take(found)
+        if at.is_whole:
+            self._checks.keep(at.node, found)
+        else:
+            opened[-1].is_whole = False
+
+    def _begin(self, opened: list[_Open], path: bytes, entry: Entry) -> None:
+        """Open a directory, or take over what is known of it."""
+        above = opened[-1]
+        known = self._checks.known(entry.node, self._here)
+        if known is not None:
+            above.take(known)
+            return
+        why = "it and all in it cannot be read"
         try:
-            children = reading.entries(entry)
+            if entry.node not in self._bad:
+                inner = _Open(path, entry.node, self._reading.entries(entry))
+                inner.packs = self._bits[self._reading.places[entry.node][0]]
+                opened.append(inner)
+                return
         except DamagedError as error:
-            _note(seen, path, error.message)
-            continue
-        waiting += [(path + b"/" + child.name, child) for child in children]
+            why = error.message
+        above.is_whole = False
+        _note(self._seen, path, why)
+
+    def _look(self, at: _Open, path: bytes, entry: Entry) -> None:
+        at.files += 1
+        lacks = 0
+        for _, chunk in entry.chunks:
+            place = self._reading.places.get(chunk)
+            if place is None or chunk in self._bad:
+                lacks += 1
+            else:
+                at.packs |= self._bits[place[0]]
+        if lacks:
+            at.is_whole = False
+            _note(self._seen, path, f"lacks {lacks} of its parts")
 
 
 def _note(seen: Verified, path: bytes, what: str) -> None:
