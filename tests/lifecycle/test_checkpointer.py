@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from anyon.api.past_shapes import activity
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
 from anyon.domain.errors import UnavailableError
 from anyon.domain.states import Phase
 from anyon.lifecycle.checkpointer import LONG, SHORT_LANE, Checkpointer
+from anyon.services.activities import Activity
 from anyon.services.archives import Archives
 from anyon.services.observations import unsaved_for
 from anyon.services.progresses import EVERY
@@ -283,9 +285,14 @@ async def test_a_long_save_tells_how_far_it_is(tmp_path: Path) -> None:
         async def is_recorded() -> bool:
             await clock.advance(EVERY)
             events = await world.services.outlooks.events(LOCAL_ACTOR, project.id)
-            return any(event.kind == "checkpoint.progress" for event in events)
+            details = [event.detail for event in events if event.kind == "checkpoint.progress"]
+            return any(" of about " in detail for detail in details if detail)
 
         await until(is_recorded)
+        at = archives.under_way[project.id]
+        shown = activity(Activity("save", clock.now()), at)
+        assert 0 < shown.done_bytes <= shown.total_bytes
+        assert shown.total_bytes >= 3 << 20
         gate.set()
         await save
         assert project.id not in archives.under_way

@@ -166,5 +166,5 @@ def activity(it: Activity, saving: Progress | None = None) -> wire.Activity:
         what=it.what,
         started_at=it.started_at,
         done_bytes=it.done_bytes if saving is None else saving.read_bytes,
-        total_bytes=it.total_bytes,
+        total_bytes=it.total_bytes if saving is None else saving.total_bytes,
     )

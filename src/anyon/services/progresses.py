@@ -53,7 +53,10 @@ class Progresses:
             at = self._under_way.get(project)
             if at is None:
                 continue
-            detail = f"{at.files} files, {at.read_bytes} bytes read, {at.new_bytes} bytes stored"
+            of = f" of about {at.total_bytes}" if at.total_bytes else ""
+            detail = (
+                f"{at.files} files, {at.read_bytes}{of} bytes read, {at.new_bytes} bytes stored"
+            )
             now = self._clock.now()
             try:
                 await self._db.write(

@@ -32,6 +32,7 @@ TOP = b"."
 _RECORD = "%y%i %C@ %T@ %s %m %U %G %n %p\\0"
 _FIELDS = 8
 _DIRECTORY = ord("d")
+_FILE = ord("f")
 _MAX_BYTES = 256 << 20
 _MAX_FILE_BYTES = 1 << 30
 _SHARED_RECORDS = 4000
@@ -70,6 +71,7 @@ class Glance:
         self._before = before if before is not None and before.of == self.of else None
         self._body = b""
         self._records: list[bytes] = []
+        self._fresh: Collection[bytes] = ()
         self._touched: set[bytes] | None = None
         self._folders: dict[bytes, list[tuple[str, int]]] | None = None
 
@@ -95,11 +97,24 @@ class Glance:
         if self._before is not None and self._before.body == body:
             self._touched = set()
             return True
-        self._records = body.split(b"\0")[:-1]
+        self._records = self._fresh = body.split(b"\0")[:-1]
         if self._before is not None:
             old = set(self._before.body.split(b"\0")[:-1])
-            self._touched = _places_of(old.symmetric_difference(self._records))
+            different = old.symmetric_difference(self._records)
+            self._fresh = different - old
+            self._touched = _places_of(different)
         return True
+
+    def new_bytes(self) -> int | None:
+        """Return the bytes of all files that are not as they were, about what will be read; None without a look."""
+        if not self._body:
+            return None
+        sizes = {}
+        for record in self._fresh:
+            if record[0] == _FILE:
+                number, _, _, size, _ = record.split(b" ", 4)
+                sizes[number] = int(size)  # of several names of one file once
+        return sum(sizes.values())
 
     def is_touched(self, place: bytes) -> bool:
         """Say whether the directory, or anything below it, may be another than it was."""
@@ -124,7 +139,7 @@ class Glance:
         for record in self._records or self._body.split(b"\0")[:-1]:
             parts = record.split(b" ", _FIELDS)
             above = parts[_FIELDS].rpartition(b"/")[0]
-            is_link = parts[7] != b"1" and record[0] == ord("f")
+            is_link = parts[7] != b"1" and record[0] == _FILE
             found.setdefault(above, []).append((int(parts[0][1:]), is_link))
         return found
 
@@ -181,6 +196,12 @@ class Glance:
             pruned += ["-o", "-path", pattern]
         leave = ["(", *pruned[1:], ")", "-prune", "-o"] if pruned else []
         return [program, "-P", *starts, *bounds, *leave, "-printf", _RECORD]
+
+
+def new_bytes(looks: Iterable[Glance | None]) -> int:
+    """Return about how much will be read after these looks at trees; 0 if that is not known of one."""
+    sizes = [look and look.new_bytes() for look in looks]
+    return 0 if None in sizes else sum(filter(None, sizes))
 
 
 def load(file: Path, basis: str) -> dict[str, Seen]:

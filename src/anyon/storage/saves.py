@@ -51,6 +51,8 @@ class Progress:
     read_bytes: int
     new_bytes: int
     """Of those, what the store has by now, compressed."""
+    total_bytes: int = 0
+    """About how many will be read, as a look at the trees had it; 0 while or where nothing tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ class Save:
         self._pause = 0.0
         self._look = ""
         self._told = float("-inf")
+        self._total = 0
+        self._glances: list[Glance | None] = []
         self._worn: frozenset[int] = frozenset()
         self._seen: Mapping[str, Seen] = {}
 
@@ -175,9 +179,9 @@ class Save:
         now = time.monotonic()
         if self._wish.progress is not None and now - self._told >= PROGRESS_SECONDS:
             self._told = now
-            self._wish.progress(
-                Progress(self._report.read_files, uploads.taken_bytes, uploads.new_bytes)
-            )
+            read = uploads.taken_bytes
+            total = max(self._total, read) if self._total else 0  # more is written meanwhile
+            self._wish.progress(Progress(self._report.read_files, read, uploads.new_bytes, total))
 
     def _pack_of(self, chunk: bytes) -> int | None:
         number = self._knowledge.pack_of(chunk)
@@ -218,6 +222,8 @@ class Save:
             scans = [self._scan(name, uploads, known, stack) for name in sorted(self._wish.trees)]
             for scan in scans:
                 scan.look()
+            if self._wish.progress is not None and not self._worn:
+                self._total = glances.new_bytes(self._glances)
             is_lazy = self._wish.freeze is None and not self._worn
             is_lazy &= self._seen.keys() == self._wish.trees.keys()
             is_lazy &= all(scan.is_glanced for scan in scans)
@@ -243,6 +249,7 @@ class Save:
         root, rules = bytes(self._wish.trees[name]), self._wish.rules.get(name)
         if self._wish.glance is not None and not self._worn:
             glance = self._wish.glance(root, rules, self._seen.get(name))
+        self._glances.append(glance)
         return Scan(
             name,
             root,

@@ -19,7 +19,7 @@ from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.memory import MemoryStore
 from anyon.storage.exclusions import parse
 from anyon.storage.glances import Glance, Seen
-from anyon.storage.saves import Saved
+from anyon.storage.saves import Progress, Saved
 from anyon.storage.uploads import Stop
 from anyon.storage.visits import Visited
 from anyon.testing.trees import describe
@@ -312,3 +312,48 @@ async def test_damaged_notes_are_not_used(tmp_path: Path, damage: bytes | None) 
     edit(root, "append", 1, 30)
     await check(tmp_path, root, await saved(tmp_path, root, store))
     assert glances.load(notes, "of another checkpoint") == {}
+
+
+async def told_of(
+    base: Path, root: Path, store: MemoryStore, **more: Any
+) -> tuple[Saved, list[Progress]]:
+    """Save *root* and return what was told meanwhile, however quick it was."""
+    told: list[Progress] = []
+    made = Checkpoints(store, cache=base / "cache", clock=SystemClock(), **more)
+    try:
+        return await made.save(PROJECT, {"workspace": root}, progress=told.append), told
+    finally:
+        await made.close()
+
+
+async def test_a_save_tells_how_much_it_will_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files' bytes in a first save, those of changed files later; a file of two names counts once."""
+    monkeypatch.setattr("anyon.storage.saves.PROGRESS_SECONDS", 0.0)
+    store, root = MemoryStore(), tmp_path / "tree"
+    root.mkdir()
+    for number in range(3):
+        (root / f"file-{number}").write_bytes(bytes([number]) * 1000)
+    os.link(root / "file-1", root / "linked")
+    settle(root)
+    _, told = await told_of(tmp_path, root, store)
+    assert told[0].total_bytes == 3000
+    assert all(one.read_bytes <= one.total_bytes for one in told)
+    (root / "file-2").write_bytes(b"x" * 700)
+    settle(root)
+    _, told = await told_of(tmp_path, root, store)
+    assert told[0].total_bytes == 700
+
+
+async def test_without_a_look_the_total_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing looked at the whole tree first, no total is made up."""
+    monkeypatch.setattr("anyon.storage.saves.PROGRESS_SECONDS", 0.0)
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "file").write_bytes(b"some")
+    _, told = await told_of(tmp_path, root, MemoryStore(), glance=None)
+    assert [one.total_bytes for one in told] == [0] * len(told)
+    assert told
