@@ -10,6 +10,7 @@ from pathlib import Path
 from anyon.clock import SystemClock
 from anyon.storage.checkpoints import Checkpoints
 from anyon.storage.drivers.files import FilesStore
+from anyon.wiring.allocators import limit_arenas
 
 PROJECT = "user/project"
 
@@ -22,6 +23,7 @@ def resident_bytes() -> int:
 
 async def main(tree: Path, store: Path, cache: Path) -> None:
     """Save *tree* and print what it took."""
+    limit_arenas()  # as the server does
     made = Checkpoints(FilesStore(store), cache=cache, clock=SystemClock())
     before = resident_bytes()
     began = time.perf_counter()
