@@ -85,6 +85,7 @@ class DurableProcesses:
 
     def prepare(self, project: ProjectId) -> None:
         """Open the launcher ahead of the first start."""
+        self._settlements.container_started(project)
         self._loosely(self._launchers.prepare(project))
 
     async def state(self, project: ProjectId, process: ProcessId) -> ProcessState | None:
@@ -226,8 +227,7 @@ class DurableProcesses:
     async def forget(self, project: ProjectId, process: ProcessId) -> None:
         """Remove the directory of a process that is over."""
         commands.check_id(process)
-        directory = self._open(project, process)
-        if directory is None:
+        if (directory := self._open(project, process)) is None:
             return
         with directory:
             if directory.has("pid") and not directory.has("exit"):

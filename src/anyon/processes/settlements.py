@@ -50,6 +50,10 @@ class Settlements:
         """Take all kills so far as accounted for: they were of children, whose parents told of it."""
         self._oom_accounted[project] = await self._count(project) or 0
 
+    def container_started(self, project: ProjectId) -> None:
+        """Take its count of kills as nothing: to ask right after a start takes docker most of a second."""
+        self._oom_accounted[project] = 0
+
     def forget(self, project: ProjectId) -> None:
         """Count anew from its next start on: with a container its count of kills goes."""
         self._oom_accounted.pop(project, None)
