@@ -200,7 +200,7 @@ class Glance:
 
 def new_bytes(looks: Iterable[Glance | None]) -> int:
     """Return about how much will be read after these looks at trees; 0 if that is not known of one."""
-    sizes = [look and look.new_bytes() for look in looks]
+    sizes = [None if look is None else look.new_bytes() for look in looks]
     return 0 if None in sizes else sum(filter(None, sizes))
 
 
