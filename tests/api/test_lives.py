@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from tests.api.conftest import Running
 
+from anyon.domain.ids import ProjectId
 from anyon.sdk.errors import ApiError
 from anyon.sdk.requests import CreateProject, CreateTask, Exec, Hold, RestoreWork, UpdateProject
 from anyon.testing.worlds import until
@@ -213,6 +214,23 @@ async def test_events_are_streamed_as_they_happen(server: Running) -> None:
     async with server.http as http:
         bad = await http.get(path, headers={"Last-Event-ID": "x"})
     assert (bad.status_code, bad.json()["error_data"]["code"]) == (422, "bad_cursor")
+
+
+async def test_a_sleeping_project_is_looked_at_and_not_woken(server: Running) -> None:
+    """What was seen before its sleep is 200; what was not is 409 with its code and hint, and it stays asleep."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    await client.lives.stop(project.id)
+    assert [one.name for one in await client.projects.branches(project.id)] == ["main"]
+    assert await client.saved_work.list(project.id) == []
+    assert (await client.lives.awake(project.id)).phase == "stopped"
+    await client.lives.start(project.id)
+    await server.services.containers.halt(ProjectId(str(project.id)))  # behind the server's back
+    with pytest.raises(ApiError) as told:
+        await client.projects.branches(project.id)
+    assert (told.value.status, told.value.code) == (409, "project_asleep")
+    assert "anyon project start" in told.value.hint
+    assert not await server.services.containers.is_running(ProjectId(str(project.id)))
 
 
 async def test_a_deleted_tasks_work_is_listed_and_brought_back(server: Running) -> None:

@@ -16,6 +16,7 @@ _SLEEP = named(
     "stop.recorded",
     "stop.thawed",
     "stop.processes_ended",
+    "stop.foreseen",
     "stop.state_saved",
     "stop.container_stopped",
     "stop.exits_given",
@@ -39,7 +40,7 @@ _PAIRS = [one for pair in zip_longest(_SLEEP.items(), _WAKE.items()) for one in 
 SCENARIOS: dict[str, Scenario] = {
     # A stop leaves what a start needs.
     **dict(_PAIRS),
-    **named(Scenario(lives.freeze), "freeze.frozen", "freeze.recorded"),
+    **named(Scenario(lives.freeze), "freeze.foreseen", "freeze.frozen", "freeze.recorded"),
     **named(Scenario(lives.thaw), "wake.thawed"),
     **named(
         Scenario(lives.create),

@@ -34,6 +34,7 @@ from anyon.domain.ids import LOCAL_USER, ProjectId, new_id
 from anyon.domain.states import Goal, Phase
 from anyon.engines.engine import ContainerInfo, ContainerSpec, ContainerState
 from anyon.engines.memory import MemoryEngine
+from anyon.git.repository import Branch
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.services import archives
 from anyon.storage.checkpoints import Checkpoints
@@ -142,6 +143,8 @@ class WatchedEngine(MemoryEngine):
         self.held: set[ProjectId] = set()
         self.stopped: set[ProjectId] = set()
         """Those that somebody has stopped by name, until there is new work."""
+        self.is_looked_at = False
+        """While somebody looks at a project, and nothing else happens."""
         self.wrongs: list[str] = []
 
     async def _call(self, name: str, project: ProjectId, work: Coroutine[Any, Any, T]) -> T:
@@ -149,6 +152,8 @@ class WatchedEngine(MemoryEngine):
             self.wrongs.append(f"{name} of a project with a lease")
         if name == "start" and project in self.stopped:
             self.wrongs.append("start of a project that was stopped by name")
+        if name in {"ensure", "start", "thaw"} and self.is_looked_at:
+            self.wrongs.append(f"{name} for a look")
         self.calls_to_live -= 1
         is_last = self.calls_to_live == 0
         if is_last and not self.dies_after:
@@ -182,6 +187,45 @@ class WatchedEngine(MemoryEngine):
     async def remove(self, project: ProjectId) -> None:
         """See Engine."""
         await self._call("remove", project, super().remove(project))
+
+
+class Repositories:
+    """Answers what pages ask as git would, from the files of a project and in a running container only."""
+
+    def __init__(self, engine: MemoryEngine, home: Callable[[ProjectId], Path]) -> None:
+        self._engine = engine
+        self._home = home
+
+    def of(self, project: ProjectId) -> "Repository":
+        """Return the project's."""
+        return Repository(self._engine, project, self._home(project))
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """One of them: its branches are named by what the files hold."""
+
+    engine: MemoryEngine
+    project: ProjectId
+    files: Path
+
+    async def branches(self) -> list[Branch]:
+        """Return one branch, which tells what the files hold now."""
+        info = await self.engine.inspect(self.project)
+        if info is None or info.state is not ContainerState.RUNNING:
+            raise UnavailableError("nothing runs there", code="not_running")
+        found = {file.name: file.read_text() for file in self.files.glob("file*")}
+        now = FakeClock().now()
+        return [Branch(name=told(found), is_current=True, is_remote=False, last_commit_at=now)]
+
+    async def saved_work(self) -> list[object]:
+        """Return none."""
+        return []
+
+
+def told(files: dict[str, str]) -> str:
+    """Return what files hold as one word."""
+    return str(sorted(files.items()))
 
 
 class LifeMachine(RuleBasedStateMachine):
@@ -225,6 +269,7 @@ class LifeMachine(RuleBasedStateMachine):
             "stop_grace": GRACE,
             "undo_window": WINDOW,
             "metrics": METRICS,
+            "repositories": Repositories(self.engine, self._place),
         }
         self.db = MortalDatabase(self.home / "anyon.db")
         self.world = World(self.home, self.engine, changes, self.db)
@@ -243,6 +288,9 @@ class LifeMachine(RuleBasedStateMachine):
             tiers=tiers,
             metrics=METRICS,
         )
+
+    def _place(self, project: ProjectId) -> Path:
+        return self.world.services.homes.project(LOCAL_USER, project)
 
     async def _die(self) -> None:
         """End this life with nothing given back, and begin the next."""
@@ -353,6 +401,35 @@ class LifeMachine(RuleBasedStateMachine):
         """Write a file and let go."""
         self.begin_work(which)
         self.end_work(which)
+
+    @rule(which=WHICH)
+    def somebody_looks(self, which: int) -> None:
+        """Ask for a project's branches: it is answered as things are, or refused, and wakes nothing."""
+        model = self._chosen(which)
+        if model is not None:
+            self.do(self._look(model))
+
+    async def _look(self, model: Model) -> None:
+        services = self.world.services
+        if model.work is not None and not await services.containers.is_running(model.id):
+            return  # taken from under the work behind our back: whoever looks waits for that
+        self.engine.is_looked_at = True
+        try:
+            found = await services.projects.branches(LOCAL_ACTOR, model.id)
+        except AnyonError:
+            return
+        finally:
+            self.engine.is_looked_at = False
+        assert [one.name for one in found] == [told(model.files)], (
+            "what was seen is not so any more"
+        )
+
+    @rule(which=WHICH)
+    def work_sleep_and_be_looked_at(self, which: int) -> None:
+        """Let a project be worked in and sleep; then ask, and what it says must be there."""
+        self.work_and_leave(which)
+        self.time_passes(6)
+        self.somebody_looks(which)
 
     @rule(which=WHICH, is_forced=st.booleans())
     def stop_by_name(self, which: int, *, is_forced: bool) -> None:

@@ -1,6 +1,7 @@
 """Whatever happens in whatever order, the guarantees on a project's life hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import Phase
 from tests.lifecycle.life_machine import LifeMachine
 from tests.lifecycle.soak import LENGTH, live, quiet
 
+from anyon.db import looks as look_rows
 from anyon.domain import states
 from anyon.domain.entities import Lease, Project
 from anyon.engines.memory import MemoryEngine
@@ -62,6 +64,16 @@ async def _hasty(deletions: Deletions) -> None:
 PURGE = Deletions.purge
 
 
+@asynccontextmanager
+async def _waking(containers: Containers, project: Project) -> AsyncIterator[bool]:
+    await containers.ensure(project)
+    yield True
+
+
+def _remembered(*_: object) -> None:
+    return
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "words"),
     [
@@ -70,10 +82,12 @@ PURGE = Deletions.purge
         (MemoryEngine, "remove", _never_confirmed, "has a container"),
         (Containers, "_bring_files_back", _never_confirmed, "lost"),
         (Deletions, "purge", _hasty, "too soon|record is gone"),
+        (Containers, "look", _waking, "for a look"),
+        (look_rows, "forget", _remembered, "not so any more"),
     ],
 )
 def test_the_machine_sees_what_is_broken(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, broken: object, words: str
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, broken: object, words: str
 ) -> None:
     """With one promise broken the same steps fail: the machine is not blind."""
     monkeypatch.setattr(owner, name, broken)

@@ -9,6 +9,7 @@ from anyon.domain.actors import LOCAL_ACTOR, Actor
 from anyon.domain.errors import AnyonError, ConflictError, MissingError, NotFoundError
 from anyon.domain.ids import TaskId, UserId, new_id
 from anyon.domain.states import ExitReason, ProcessStatus, RunReason, TaskStatus
+from anyon.engines.engine import ContainerState
 from anyon.services.tasks import NewTask
 from anyon.testing.worlds import GRACE, World, living, until
 
@@ -305,7 +306,10 @@ async def test_a_container_that_goes_away(world: World) -> None:
 
 
 async def test_looking_at_a_sleeping_project_does_not_wake_it(world: World) -> None:
-    """An open page's questions are answered while the project sleeps, as they were before; work renews them."""
+    """An open page's questions are answered while the project sleeps, as they were before.
+
+    After work they are not any more, until it was awake again: what was seen before it is stale.
+    """
     project = await world.project()
     attempt = await world.attempt(project, "echo x > x.txt")
     await world.over(attempt)
@@ -328,6 +332,15 @@ async def test_looking_at_a_sleeping_project_does_not_wake_it(world: World) -> N
         assert now.state is before.state
     await attempts.merge(LOCAL_ACTOR, attempt.id)
     await world.engine.stop(project.id, grace=GRACE)
+    with pytest.raises(ConflictError) as refused:
+        await attempts.status(LOCAL_ACTOR, attempt.id)
+    assert refused.value.code == "project_asleep"
+    now = await world.engine.inspect(project.id)
+    assert now is not None
+    assert now.state is ContainerState.STOPPED
+    await world.services.goals.start(LOCAL_ACTOR, project.id)
+    await until(is_at_rest)
+    await world.services.goals.stop(LOCAL_ACTOR, project.id, is_forced=False)
     status = await attempts.status(LOCAL_ACTOR, attempt.id)
     assert len(status.merges) == 1
     assert status.branch != seen[0].branch

@@ -22,7 +22,7 @@ from anyon.storage.logs import Logs
 from anyon.testing.memories import holders_of
 from anyon.testing.worlds import World, living, until
 
-BOUNDED = ("Looks", "Spares", "LRUCache", "coroutine > Change")
+BOUNDED = ("Spares", "LRUCache", "coroutine > Change")
 """What holds a fixed number of things of the past, which make room for what comes: answers to looks,
 beliefs on branches, compiled queries with their first values, a listener's last notice."""
 

@@ -90,6 +90,7 @@ def steps(world: World) -> Steps:
         clock=SystemClock(),
         tiers=Tiers(freeze_after=moment, stop_after=moment, archive_after=moment),
         grace=moment,
+        views=world.services.views,
     )
 
 

@@ -42,6 +42,14 @@ def of_project(connection: Connection, user: UserId, project: ProjectId) -> Sequ
     return all_of(connection, Attempt, query.order_by(*_NEWEST))
 
 
+def newest_of_project(
+    connection: Connection, project: ProjectId, *, limit: int
+) -> Sequence[Attempt]:
+    """Return a project's newest attempts, whoever's they are: for the server's own work only."""
+    query = _ALL.where(attempts.c.project_id == project).order_by(*_NEWEST)
+    return all_of(connection, Attempt, query.limit(limit))
+
+
 def change(connection: Connection, attempt: AttemptId, changes: dict[str, Any]) -> None:
     """Change fields of an attempt."""
     connection.execute(update(attempts).where(attempts.c.id == attempt).values(**changes))

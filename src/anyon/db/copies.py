@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Table, TypeDecorator, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
 
+from anyon.db import looks as look_rows
 from anyon.db import projects as project_rows
 from anyon.db import users as user_rows
 from anyon.db.schema import attempts, leases, members, merges, processes, projects, tasks, users
@@ -185,13 +186,14 @@ def settle(
 ) -> Copy:
     """Make a project's rows, come with a lost machine's whole database, what ``take_up`` makes of a copy.
 
-    Its events and members stay; its leases end.
+    Its events and members stay; its leases end, and what was seen of it is forgotten: it is as of *at* now.
     """
     copy = read(of_project(connection, project))
     state = _arrived(copy, path=path, at=at, now=now, is_set_up=is_set_up)
     state |= {"server_id": None, "server_until": None}
     connection.execute(update(projects).where(projects.c.id == project).values(**state))
     connection.execute(delete(leases).where(leases.c.project_id == project))
+    look_rows.forget_all(connection, project)
     for row in copy.tasks:
         stopped = _stopped(row, _waiting(copy))
         if stopped != row:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -183,4 +184,13 @@ merges = _table(
     Column("commit", Text, nullable=False),
     Column("target_branch", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+)
+looks = _table(
+    "looks",
+    Column("project_id", Text, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    # What was seen, as compressed JSON.
+    Column("body", LargeBinary, nullable=False),
+    Column("is_lasting", Flag, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
 )

@@ -30,10 +30,10 @@ from anyon.services.chains import new_process
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.launches import Launches, Profile
-from anyon.services.looks import Looks
 from anyon.services.runs import Due, Runs
 from anyon.services.spares import Spares
 from anyon.services.supervisors import Supervisor
+from anyon.services.views import Views
 from anyon.telemetry import Metrics
 from anyon.telemetry.traces import span
 
@@ -65,6 +65,7 @@ class Attempts:
         feed: Feed,
         clock: Clock,
         supervisor: Supervisor,
+        views: Views,
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
@@ -76,14 +77,11 @@ class Attempts:
         self._feed = feed
         self._clock = clock
         self._supervisor = supervisor
+        self._views = views
         self._spares = Spares(
             containers=containers, repositories=repositories, clock=clock, supervisor=supervisor
         )
         self._locks = Locks[AttemptId]()
-        self._statuses: Looks[BranchStatus] = Looks(containers, clock)
-        self._diffs: Looks[Sequence[FileDiff]] = Looks(
-            containers, clock, is_small=_is_small, count=100
-        )
 
     async def start(
         self,
@@ -254,40 +252,20 @@ class Attempts:
     async def diff(
         self, actor: Actor, attempt_id: AttemptId, *, with_contents: bool = True
     ) -> Sequence[FileDiff]:
-        """Return the change against the target branch, untracked files too; after a merge, the merge's."""
-        found = await self._found(actor, attempt_id)
-        key = f"{attempt_id} {found.attempt.target_branch} {with_contents}"
-        return await self._diffs.look(
-            found.project, key, lambda: self._diff(found, with_contents=with_contents)
-        )
+        """Return the change against the target branch, untracked files too; after a merge, the merge's.
 
-    async def _diff(self, found: claims.Found, *, with_contents: bool) -> Sequence[FileDiff]:
-        attempt = found.attempt
-        repository = self._repositories.of(attempt.project_id)
-        if attempt.worktree_deleted or attempt.worktree is None:
-            commit = attempt.merge_commit
-            return [] if commit is None else await repository.diff_of_commit(commit)
-        worktree, target = found.worktree, attempt.target_branch
-        if attempt.merge_commit is not None:
-            status = await repository.status(worktree, target=target)
-            if not (status.ahead or status.uncommitted or status.untracked):
-                return await repository.diff_of_commit(attempt.merge_commit)
-        return await repository.diff(worktree, base=target, with_contents=with_contents)
+        Wakes nothing: see ``Views``.
+        """
+        found = await self._found(actor, attempt_id)
+        return await self._views.diff(found.project, found.attempt, with_contents=with_contents)
 
     async def status(self, actor: Actor, attempt_id: AttemptId) -> AttemptStatus:
         """Return how the branch stands against its target, and the merges, newest first."""
         found = await self._found(actor, attempt_id)
-        attempt = found.attempt
-        branch: BranchStatus | None = None
-        if attempt.worktree is not None and not attempt.worktree_deleted:
-            key = f"{attempt_id} {attempt.target_branch}"
-            branch = await self._statuses.look(found.project, key, lambda: self._status(found))
+        branch = await self._views.status(found.project, found.attempt)
         merges = await self._db.read(merge_rows.of_attempt, actor.user_id, attempt_id)
-        return AttemptStatus(target_branch=attempt.target_branch, branch=branch, merges=merges)
-
-    async def _status(self, found: claims.Found) -> BranchStatus:
-        repository = self._repositories.of(found.project.id)
-        return await repository.status(found.worktree, target=found.attempt.target_branch)
+        target = found.attempt.target_branch
+        return AttemptStatus(target_branch=target, branch=branch, merges=merges)
 
     async def merge(self, actor: Actor, attempt_id: AttemptId) -> str:
         """Squash the branch onto its target and return the commit; the task is done.
@@ -388,8 +366,3 @@ class Attempts:
                 attempt_id=attempt.id,
             )
         )
-
-
-def _is_small(diffs: Sequence[FileDiff]) -> bool:
-    held = sum(len(diff.old_content or "") + len(diff.new_content or "") for diff in diffs)
-    return len(diffs) <= 2000 and held <= 256 * 1024

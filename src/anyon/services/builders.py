@@ -40,6 +40,7 @@ from anyon.services.steps import Steps
 from anyon.services.supervisors import Supervisor
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
+from anyon.services.views import Views, viewed
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Services:
     steps: Steps
     previews: Previews
     saved_work: SavedWorks
+    views: Views
     deletions: Deletions
     moves: Moves
     tokens: Tokens
@@ -180,6 +182,7 @@ def _moves(  # noqa: PLR0917 - a part of _gathered
     homes: Homes,
     archives: Archives | None,
     supervisor: Supervisor,
+    views: Views,
 ) -> Moves:
     return Moves(
         db=parts.db,
@@ -190,12 +193,13 @@ def _moves(  # noqa: PLR0917 - a part of _gathered
         homes=homes,
         archives=archives,
         supervisor=supervisor,
+        views=views,
         clock=parts.clock,
     )
 
 
 def _steps(
-    parts: Parts, containers: Containers, leases: Leases, archives: Archives | None
+    parts: Parts, containers: Containers, leases: Leases, archives: Archives | None, views: Views
 ) -> Steps:
     return Steps(
         db=parts.db,
@@ -207,6 +211,7 @@ def _steps(
         clock=parts.clock,
         tiers=parts.tiers,
         grace=parts.stop_grace,
+        views=views,
         metrics=parts.metrics,
     )
 
@@ -273,6 +278,7 @@ def _projects(  # noqa: PLR0917 - a part of _gathered
     homes: Homes,
     feed: Feed,
     supervisor: Supervisor,
+    views: Views,
 ) -> Projects:
     return Projects(
         db=parts.db,
@@ -287,6 +293,7 @@ def _projects(  # noqa: PLR0917 - a part of _gathered
         feed=feed,
         clock=parts.clock,
         supervisor=supervisor,
+        views=views,
     )
 
 
@@ -305,10 +312,11 @@ def _gathered(  # noqa: PLR0917 - the second half of build
 ) -> Services:
     db, clock = parts.db, parts.clock
     logs = stores.logs(parts, homes, feed, supervisor)
+    views = viewed(parts, containers, leases)
     projects = _projects(
-        parts, archives, leases, containers, launches, runs, homes, feed, supervisor
+        parts, archives, leases, containers, launches, runs, homes, feed, supervisor, views
     )
-    steps = _steps(parts, containers, leases, archives)
+    steps = _steps(parts, containers, leases, archives, views)
     return Services(
         projects=projects,
         tasks=Tasks(
@@ -329,6 +337,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
             feed=feed,
             clock=clock,
             supervisor=supervisor,
+            views=views,
             metrics=parts.metrics,
         ),
         processes=ProcessRuns(
@@ -357,14 +366,15 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         deletions=Deletions(
             db=db, archives=archives, feed=feed, clock=clock, window=parts.undo_window
         ),
-        moves=_moves(parts, containers, leases, homes, archives, supervisor),
+        moves=_moves(parts, containers, leases, homes, archives, supervisor, views),
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
         goals=_goals(parts, containers, leases, runs, steps, feed, supervisor),
         steps=steps,
         previews=_previews(parts, containers, supervisor),
         saved_work=SavedWorks(
-            db=db, containers=containers, repositories=parts.repositories, clock=clock
+            db=db, containers=containers, repositories=parts.repositories, views=views
         ),
+        views=views,
         places=places,
         statuses=_statuses(parts, archives, leases, places),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),

@@ -33,7 +33,7 @@ from anyon.services import deadlines, phases
 from anyon.services.archives import Archives, is_lost, owned_elsewhere
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.homes import Homes
-from anyon.services.leases import Leases
+from anyon.services.leases import LOOK, Leases
 from anyon.services.places import Places, WakeBudget
 from anyon.services.shells import HeldStream
 from anyon.services.supervisors import Supervisor
@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 HALT_GRACE = timedelta(seconds=10)
 _GLANCE = 0.05
+_LOOK_PATIENCE = timedelta(seconds=30)
 _UP = frozenset({Phase.RUNNING, Phase.FROZEN, Phase.CREATING})
 _RESTORE_DEADLINE = timedelta(hours=2)
 
@@ -51,8 +52,8 @@ _RESTORE_DEADLINE = timedelta(hours=2)
 class Containers:
     """Keeps one container for each project, awake while something holds it.
 
-    Work takes ``awake``, a look takes ``look``: it does not count as activity. Whoever wants to
-    step a project down or to delete it takes its ``lock`` first, so that no start comes between.
+    Work takes ``awake``; a look takes ``look``, which wakes nothing. Whoever wants to step a
+    project down or to delete it takes its ``lock`` first, so that no start comes between.
     """
 
     def __init__(
@@ -148,16 +149,23 @@ class Containers:
         return self._leases.hold(project_id, holder=holder, reason=reason, is_new=False)
 
     @asynccontextmanager
-    async def look(self, project: Project) -> AsyncIterator[None]:
-        """Hold the container RUNNING inside the block for a look at its repository.
+    async def look(self, project: Project) -> AsyncIterator[bool]:
+        """Say whether the container runs, and keep it so inside the block for a look at its repository.
 
-        It is no activity and nothing is recorded; but a step down in the middle of a look would
-        freeze what answers it.
+        It is never woken, but a start or a step that is under way is waited for: ConflictError
+        ``project_in_hand`` after a while; else as ``ensure``. It is no activity.
         """
-        with self._leases.guard(project.id, holder=f"look {new_id()}", reason="look"):
-            await self._leases.claim(project.id)
-            await self.ensure(project)
-            yield
+        _check(project)
+        await self._leases.claim(project.id)
+        if (start := self._starts.get(project.id)) is not None:
+            await asyncio.wait({start}, timeout=_LOOK_PATIENCE.total_seconds())
+        with self._leases.guard(project.id, holder=f"look {new_id()}", reason=LOOK):
+            async with deadlines.having(self.lock(project.id), _LOOK_PATIENCE):
+                is_running = await self.is_running(project.id)
+            if is_running:
+                yield True
+                return
+        yield False  # without the guard: what holds a sleeping project wakes it
 
     async def is_running(self, project_id: ProjectId) -> bool:
         """Say whether the container runs now; changes nothing."""
@@ -170,14 +178,7 @@ class Containers:
         ConflictError (``project_creating``) while the project is being made. OverLimitError:
         ``wake_budget``, ``no_capacity``.
         """
-        if project.phase is Phase.CREATING:
-            raise ConflictError(
-                "the project is being created",
-                code="project_creating",
-                hint="Wait until it is there.",
-            )
-        if is_lost(project):
-            raise owned_elsewhere()
+        _check(project)
         return await self.bring_up(project)
 
     async def wake(self, project: Project) -> None:
@@ -387,3 +388,12 @@ class Containers:
         if project is None:
             raise NotFoundError("there is no such project", code="project_unknown")
         return project
+
+
+def _check(project: Project) -> None:
+    if project.phase is Phase.CREATING:
+        raise ConflictError(
+            "the project is being created", code="project_creating", hint="Wait until it is there."
+        )
+    if is_lost(project):
+        raise owned_elsewhere()

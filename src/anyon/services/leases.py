@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from anyon.clock import Clock
 from anyon.db import events as event_rows
 from anyon.db import leases as lease_rows
+from anyon.db import looks as look_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Lease
@@ -25,6 +26,8 @@ HOLD = "hold of "
 """What the holder of a lease begins with that a user asked for."""
 SPARE = "spare"
 """The holder while a worktree is made ahead: the server's own chore, over in a moment."""
+LOOK = "look"
+"""The reason of who only looks at a repository."""
 _CHORE_SECONDS, _CHORE_LOOK_SECONDS = 10.0, 0.05
 
 
@@ -127,6 +130,11 @@ class Leases:
         """Return who holds the project awake now, oldest first."""
         return [lease for lease in await self.all_held() if lease.project_id == project_id]
 
+    async def is_worked_in(self, project_id: ProjectId) -> bool:
+        """Say whether anybody holds the project who may change something in it."""
+        held = await self.of(project_id)
+        return any(lease.reason != LOOK and lease.holder != SPARE for lease in held)
+
     async def of_work(self, project_id: ProjectId) -> Sequence[Lease]:
         """Return who holds the project, as ``of``, once the server's own chore there is over.
 
@@ -201,6 +209,7 @@ def _take(
     if other is None:
         lease_rows.add(connection, lease)
         project_rows.was_active(connection, lease.project_id, now)
+        look_rows.forget(connection, lease.project_id)  # from here on it may change
         if also is not None:
             also(connection)
     return other

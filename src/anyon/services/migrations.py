@@ -41,6 +41,7 @@ from anyon.services.leases import Leases
 from anyon.services.old_layouts import OldLayout, OldWorktree
 from anyon.services.old_records import Fitting
 from anyon.services.projects import Projects
+from anyon.services.views import Views
 
 log = structlog.get_logger(__name__)
 Row = Mapping[str, Any]
@@ -84,6 +85,7 @@ class Migrations:
         homes: Homes,
         find_agent: Callable[[str], Agent],
         default_agent: str,
+        views: Views,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -94,6 +96,7 @@ class Migrations:
         self._homes = homes
         self._find_agent = find_agent
         self._default_agent = default_agent
+        self._views = views
         self._clock = clock
 
     async def run(
@@ -193,7 +196,7 @@ class Migrations:
         worktrees: Mapping[str, OldWorktree],
         outcome: Outcome,
     ) -> bool:
-        """Bring in what is not here yet, then let the container rest; say whether there was anything."""
+        """Bring in what is not here yet, then let the container rest, to be saved by the server; say whether there was anything."""
         attempts = [row for row in records.attempts if row["task_id"]]
         with_attempts = {row["task_id"] for row in attempts}
         fitting = Fitting(self._clock.now(), outcome.notes)
@@ -207,16 +210,15 @@ class Migrations:
         new = [row for row in due if row["id"] not in there]
         _tell_of_left(new, worktrees, due, outcome)
         if new:
-            hold = self._containers.awake(project, holder=project.id, reason="migration")
-            async with hold:
+            async with self._containers.awake(project, holder=project.id, reason="migration"):
                 for row in new:
                     title = str(ids[row["task_id"]]["title"] or "")
                     await self._attempt(project, row, title, worktrees, fitting, outcome)
         await self._merges(records, {row["id"] for row in due}, fitting, outcome)
         is_changed = bool(new) or outcome.state == "migrated"
         if is_changed:
+            await self._views.foresee(project, anew=True, is_stopping=True)
             await self._containers.halt(project.id)
-            # The server saves it at its next start.
             await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason="migrated")
         return is_changed
 

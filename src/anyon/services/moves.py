@@ -30,6 +30,7 @@ from anyon.services.homes import Homes
 from anyon.services.journals import Journal, Kind, Record, Step
 from anyon.services.leases import Leases
 from anyon.services.supervisors import Supervisor
+from anyon.services.views import Views
 
 log = structlog.get_logger(__name__)
 _RESTING = frozenset(
@@ -66,6 +67,7 @@ class Moves:
         homes: Homes,
         archives: Archives | None,
         supervisor: Supervisor,
+        views: Views,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -76,6 +78,7 @@ class Moves:
         self._homes = homes
         self._archives = archives
         self._supervisor = supervisor
+        self._views = views
         self._clock = clock
         self._journal = Journal(homes.home)
         self._turn = asyncio.Lock()
@@ -262,6 +265,8 @@ class Moves:
             await repository.fit_to_mount()
         else:
             await repository.fit_to_disk()
+        is_new = project.phase is Phase.RUNNING
+        await self._views.foresee(project, anew=is_new, is_stopping=True)
         await self._containers.rest(project.id)
         if to_mount:
             await self._homes.bucket.settle()

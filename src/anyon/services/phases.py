@@ -5,10 +5,14 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from anyon.db import events as event_rows
+from anyon.db import looks as look_rows
 from anyon.db import projects as project_rows
 from anyon.domain.ids import ProjectId
 from anyon.domain.states import Phase
 from anyon.engines.engine import ContainerInfo, ContainerState
+
+_CHANGING = frozenset({Phase.RUNNING, Phase.RESTORING})
+"""From here on the files may change: what was seen of them before does not hold any more."""
 
 
 def tier_of(recorded: Phase, info: ContainerInfo | None) -> str:
@@ -35,4 +39,6 @@ def record(
         return False
     project_rows.set_phase(connection, project_id, phase, now, reason=reason, detail=detail)
     event_rows.add(connection, project_id, f"phase.{phase}", now, reason=reason, detail=detail)
+    if phase in _CHANGING:
+        look_rows.forget(connection, project_id)
     return True

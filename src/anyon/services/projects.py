@@ -33,9 +33,9 @@ from anyon.services.homes import Homes
 from anyon.services.imports import Imports
 from anyon.services.launches import Launches
 from anyon.services.leases import Leases
-from anyon.services.looks import Looks
 from anyon.services.runs import Runs
 from anyon.services.supervisors import Supervisor
+from anyon.services.views import Views
 
 log = structlog.get_logger(__name__)
 _MAY_BE_STORED = frozenset({FORKING, "creating_deadline"})
@@ -108,6 +108,7 @@ class Projects:
         feed: Feed,
         clock: Clock,
         supervisor: Supervisor,
+        views: Views,
     ) -> None:
         self._db = db
         self._containers = containers
@@ -121,7 +122,7 @@ class Projects:
         self._feed = feed
         self._clock = clock
         self._supervisor = supervisor
-        self._branches: Looks[Sequence[Branch]] = Looks(containers, clock)
+        self._views = views
 
     async def create(self, actor: Actor, new: NewProject) -> Project:
         """Make the project, its directories, its container (RUNNING) and its repository.
@@ -348,10 +349,8 @@ class Projects:
                 log.warning("project.deletion_failed", project=project.id, error=str(error))
 
     async def branches(self, actor: Actor, project_id: ProjectId) -> Sequence[Branch]:
-        """Return the repository's branches: the current one first, then the newest."""
-        project = await self.get(actor, project_id)
-        repository = self._repositories.of(project_id)
-        return await self._branches.look(project, project_id, repository.branches)
+        """Return the repository's branches: the current one first, then the newest; wakes nothing."""
+        return await self._views.branches(await self.get(actor, project_id))
 
     def _publish(self, project_id: ProjectId) -> None:
         self._feed.publish(Change(kind=Kind.PROJECT, id=project_id, project_id=project_id))

@@ -8,6 +8,7 @@ import structlog
 
 from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
+from anyon.db import looks as look_rows
 from anyon.db import processes as process_rows
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
@@ -249,6 +250,7 @@ class Restores:
                 place(project), chosen.id, path, staging, progress=progress
             )
             reached("path_restore.staged")
+            await self._db.write(look_rows.forget, project.id)
             async with self._archives.files(project):
                 await asyncio.to_thread(
                     swaps.put_in,
@@ -270,6 +272,7 @@ class Restores:
         finally:
             await asyncio.to_thread(_gone, staging)
         reached("path_restore.put_back")
+        await self._db.write(look_rows.forget, project.id)  # one may have looked meanwhile
         self._metrics.checkpoints.restored("entry", self._clock.monotonic() - began)
         await self._homes.empty_trash()
 

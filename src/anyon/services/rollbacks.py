@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
 from anyon.db import events as event_rows
+from anyon.db import looks as look_rows
 from anyon.db import processes as process_rows
 from anyon.db import projects as project_rows
 from anyon.db import tasks as task_rows
@@ -153,6 +154,7 @@ class Rollbacks:
 
 def _relocate(connection: Connection, project: Project, path: str, now: datetime) -> None:
     project_rows.relocate(connection, project.id, path, now)
+    look_rows.forget_all(connection, project.id)
     if project.phase is not Phase.ARCHIVED:
         phase = Phase.STOPPED_UNSAVED
         project_rows.set_phase(connection, project.id, phase, now, reason="rolled_back")

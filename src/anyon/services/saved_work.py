@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from anyon.clock import Clock
 from anyon.db import projects as project_rows
 from anyon.db.databases import Database
 from anyon.domain.actors import Actor
@@ -11,25 +10,23 @@ from anyon.domain.errors import NotFoundError
 from anyon.domain.ids import ProjectId, new_id
 from anyon.git.repository import Repositories, SavedWork
 from anyon.services.containers import Containers
-from anyon.services.looks import Looks
+from anyon.services.views import Views
 
 
 class SavedWorks:
     """Lists and restores saved work. An unknown or foreign project is ``project_unknown``."""
 
     def __init__(
-        self, *, db: Database, containers: Containers, repositories: Repositories, clock: Clock
+        self, *, db: Database, containers: Containers, repositories: Repositories, views: Views
     ) -> None:
         self._db = db
         self._containers = containers
         self._repositories = repositories
-        self._looks = Looks[Sequence[SavedWork]](containers, clock)
+        self._views = views
 
     async def list(self, actor: Actor, project_id: ProjectId) -> Sequence[SavedWork]:
-        """Return what cleanups have saved, newest first."""
-        project = await self._found(actor, project_id)
-        repository = self._repositories.of(project_id)
-        return await self._looks.look(project, f"saved {project_id}", repository.saved_work)
+        """Return what cleanups have saved, newest first; wakes nothing."""
+        return await self._views.saved_work(await self._found(actor, project_id))
 
     async def restore(self, actor: Actor, project_id: ProjectId, ref: str, branch: str) -> None:
         """Make *branch* at a saved ref; the saved work stays.

@@ -24,7 +24,8 @@ from anyon.failpoints import reached
 from anyon.processes.processes import Processes
 from anyon.services.archives import Archives, is_lost
 from anyon.services.containers import Containers
-from anyon.services.leases import Leases
+from anyon.services.leases import LOOK, Leases
+from anyon.services.views import Views
 from anyon.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class Steps:
         clock: Clock,
         tiers: Tiers,
         grace: timedelta,
+        views: Views,
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
@@ -74,6 +76,7 @@ class Steps:
         self._clock = clock
         self._tiers = tiers
         self._grace = grace
+        self._views = views
 
     async def take(self, project_id: ProjectId) -> Decision | None:
         """Bring one project's record to what is seen and carry out its next step, if there is one.
@@ -82,6 +85,7 @@ class Steps:
         """
         if self._containers.lock(project_id).locked():
             return None
+        await self._foresee_freeze(project_id)
         async with self._containers.lock(project_id):
             project = await self._db.read(project_rows.find, project_id)
             if project is None or project.deleted_at is not None or is_lost(project):
@@ -101,6 +105,23 @@ class Steps:
         if decision is not None:
             self._metrics.stepped(decision.step, decision.reason)
         return decision
+
+    async def _foresee_freeze(self, project_id: ProjectId) -> None:
+        """Ask what may be asked while the project is frozen, if it is about to be.
+
+        Without the lock: new work does not wait for this, and then there is no freeze.
+        """
+        project = await self._db.read(project_rows.find, project_id)
+        if project is None or project.phase is not Phase.RUNNING or is_lost(project):
+            return
+        facts = Facts(phase=project.phase, leases=await self._leases.of(project_id))
+        decision = next_step(project, facts=facts, tiers=self._tiers, now=self._clock.now())
+        if decision is None or decision.step is not Step.FREEZE:
+            return
+        with self._leases.guard(project_id, holder="freeze", reason=LOOK):
+            if await self._containers.is_running(project_id):
+                await self._views.foresee(project, anew=True)
+                reached("freeze.foreseen")
 
     async def make_room(self) -> bool:
         """Stop the one frozen project that is longest idle and held by nobody; False if there is none."""
@@ -208,8 +229,13 @@ class Steps:
         reached("stop.recorded")
         await self._engine.thaw(project.id)
         reached("stop.thawed")
-        await self._end_running(project.id)
+        has_run = await self._end_running(project.id) or project.phase is not Phase.FROZEN
         reached("stop.processes_ended")
+        if reason not in _URGENT:
+            await self._views.foresee(project, anew=has_run, is_stopping=True)
+        elif has_run:
+            await self._views.forget(project.id)  # it may have changed what was seen
+        reached("stop.foreseen")
         answers = reason in _URGENT or await self._save_stopping(project)
         reached("stop.state_saved")
         await self._engine.stop(project.id, grace=self._grace)
@@ -234,8 +260,11 @@ class Steps:
         await self._containers.record(project.id, Phase.ARCHIVED, reason="released")
         reached("archive.confirmed")
 
-    async def _end_running(self, project_id: ProjectId) -> None:
-        """Give everything that runs TERM, the grace, and KILL, all at once: the grace is for all of them."""
+    async def _end_running(self, project_id: ProjectId) -> bool:
+        """Give everything that runs TERM, the grace, and KILL, all at once: the grace is for all of them.
+
+        Say whether anything ran.
+        """
         running = [
             self._processes.kill(
                 project_id, state.id, reason=ExitReason.CONTAINER_STOPPED, grace=self._grace
@@ -248,6 +277,7 @@ class Steps:
                 log.warning("process.not_ended", project=project_id, code=ended.code)
             elif isinstance(ended, BaseException):
                 raise ended
+        return bool(running)
 
     async def _save_stopping(self, project: Project) -> bool:
         """Confirm the state in the store while the container stands; False if it could not be saved.

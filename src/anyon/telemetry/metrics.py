@@ -43,6 +43,7 @@ _STEPS = (
     ("wake", "lease"),
 )
 _REPAIRS = ("changed_outside", "stopped_outside", "container_lost", "stop_interrupted")
+_FORESIGHTS = ("asked", "failed", "late", "too_large", "refused")
 _IDLE_STEPS = (
     (timedelta(minutes=5), "under_5m"),
     (timedelta(minutes=30), "5m_to_30m"),
@@ -165,6 +166,11 @@ class Metrics:
         self._repairs = self._counter(
             "anyon_reconciler_repairs_total", "Records that did not agree with the engine", "reason"
         )
+        self._foresights = self._counter(
+            "anyon_foresights_total",
+            "Questions on a repository that were asked before a project fell asleep, by what became of them",
+            "outcome",
+        )
         self._lag = self._histogram(
             "anyon_event_loop_lag_seconds",
             "How late the event loop came round",
@@ -174,6 +180,8 @@ class Metrics:
             self._steps.labels(*step)
         for reason in _REPAIRS:
             self._repairs.labels(reason)
+        for outcome in _FORESIGHTS:
+            self._foresights.labels(outcome)
 
     def show(self, scene: Scene) -> None:
         """Tell what is there now; what is not named is there no more."""
@@ -255,6 +263,13 @@ class Metrics:
     def repaired(self, reason: str) -> None:
         """Count a record that was brought to what the engine shows."""
         self._repairs.labels(reason).inc()
+
+    def foresaw(self, outcome: str, count: int = 1) -> None:
+        """Count what became of questions that a project that sleeps may be asked.
+
+        ``refused`` is one that was asked then, and of which the answer was not kept.
+        """
+        self._foresights.labels(outcome).inc(count)
 
     def lagged(self, seconds: float) -> None:
         """Count how late the event loop was."""

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, insert, select, text, update
 
-from anyon.db import attempts, events, leases, processes, projects, tasks, tokens, users
+from anyon.db import attempts, events, leases, looks, processes, projects, tasks, tokens, users
 from anyon.db.databases import Database
 from anyon.db.schema import metadata
 from anyon.db.schema import projects as project_table
@@ -305,6 +305,42 @@ class DatabaseContract:
         await db.write(leases.add, lease)
         assert await db.read(leases.all_valid, NOW) == [lease]
         assert await db.read(leases.all_valid, lease.expires_at) == []
+
+    async def test_looks_are_kept_until_work_comes(self, db: Database) -> None:
+        """One answer to a question, bytes as they were; none over work; a lease's work or the project's end removes it."""
+        _, project, *_ = await db.write(_add_all)
+        later = NOW + timedelta(seconds=1)
+
+        async def keep(key: str, body: bytes, since: datetime | None, **more: bool) -> bool:
+            more = {"is_lasting": False} | more
+            return await db.write(
+                looks.keep, project.id, key, body, later, if_idle_since=since, **more
+            )
+
+        assert await keep("a", b"\x00old", NOW)
+        assert await keep("a", b"\x00\xffnew", None)
+        assert not await keep("b", b"over work", later)
+        assert await keep("c", b"for ever", NOW, is_lasting=True)
+        assert await db.read(looks.find, project.id, "a") == b"\x00\xffnew"
+        assert await db.read(looks.keys, project.id) == {"a", "c"}
+        await db.write(looks.forget, project.id)
+        assert await db.read(looks.keys, project.id) == {"c"}
+        await db.write(projects.remove, project.id)
+        assert await db.read(looks.find, project.id, "c") is None
+        assert not await keep("a", b"of nobody", None)
+
+    async def test_the_oldest_looks_go_first(
+        self, db: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a project so many are kept and no more."""
+        monkeypatch.setattr(looks, "MOST", 3)
+        _, project, *_ = await db.write(_add_all)
+        for number in range(5):
+            at = NOW + timedelta(seconds=number)
+            await db.write(
+                looks.keep, project.id, f"{number}", b"", at, is_lasting=True, if_idle_since=None
+            )
+        assert await db.read(looks.keys, project.id) == {"2", "3", "4"}
 
     async def test_old_events_go_the_oldest_first(self, db: Database) -> None:
         """Of what is old, so many go at a time; the newest and the last of each kind stay."""

@@ -104,6 +104,7 @@ async def _opened(settings: Settings, *, is_dry: bool) -> AsyncIterator[Migratio
                 homes=services.homes,
                 find_agent=registry.find,
                 default_agent=settings.default_agent,
+                views=services.views,
                 clock=clock,
             )
         finally:
