@@ -98,7 +98,7 @@ async def migrate(world: World, old: OldInstallation, *, is_dry: bool = False) -
     migrations = Migrations(
         db=world.db, projects=services.projects, containers=services.containers,
         repositories=world.repositories, leases=services.leases, homes=services.homes,
-        find_agent=find, default_agent="SHELL", clock=SystemClock(),
+        find_agent=find, default_agent="SHELL", clock=SystemClock(), views=services.views,
     )  # fmt: skip
     records = old_databases.read(old.database)
     return await migrations.run(OldLayout(old.root), records, is_dry=is_dry)

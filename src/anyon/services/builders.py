@@ -171,7 +171,7 @@ def build(parts: Parts) -> Services:
         metrics=parts.metrics,
     )
     return _gathered(
-        parts, archives, leases, containers, places, launches, runs, homes, feed, supervisor, server
+        parts, archives, leases, containers, places, launches, runs, homes, feed, supervisor
     )
 
 
@@ -308,7 +308,6 @@ def _gathered(  # noqa: PLR0917 - the second half of build
     homes: Homes,
     feed: Feed,
     supervisor: Supervisor,
-    server: str,
 ) -> Services:
     db, clock = parts.db, parts.clock
     logs = stores.logs(parts, homes, feed, supervisor)
@@ -385,6 +384,6 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         homes=homes,
         db=db,
         supervisor=supervisor,
-        server_id=server,
+        server_id=server_id(parts.home),
         tiers=parts.tiers,
     )

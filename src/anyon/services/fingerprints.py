@@ -11,11 +11,11 @@ from pathlib import Path
 from anyon.services import trees
 
 Fingerprint = Mapping[bytes, str]
-# Git refreshes an index when it looks, and the worktree made ahead (``git/spares.py``) comes and
-# goes: that is nobody's work.
+# Git refreshes an index when it looks, a diff has a place of its own (``git/diffs.py``), and the
+# worktree made ahead (``git/spares.py``) comes and goes: that is nobody's work.
 _NOBODYS = re.compile(
     rb"\.git/(worktrees/[^/]+/)?index|(\.git/worktrees|\.worktrees)/anyon-spare(/.*)?"
-    rb"|\.git/anyon-spare\.lock",
+    rb"|\.git/anyon-spare\.lock|\.git/anyon-tmp(/.*)?",
     re.DOTALL,
 )
 
