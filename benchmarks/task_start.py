@@ -118,6 +118,7 @@ def _rows(
     engine: str, starts: Sequence[float], execs: Sequence[float], later: Sequence[float]
 ) -> list[Row]:
     reference = percentile(execs, 0.5) * 1000
+    slowest = 2.0 if engine == "docker" else None  # the design's targets are of docker
     return [
         Row(
             what=f"{what}, {engine}",
@@ -128,8 +129,8 @@ def _rows(
             target_ratio=target,
         )
         for what, lengths, share, target in (
-            ("task start p50", starts, 0.5, 1.5),
-            ("task start p99", starts, 0.99, None),
+            ("task start p50", starts, 0.5, 1.0),
+            ("task start p99", starts, 0.99, slowest),
             ("later of two at once p50", later, 0.5, None),
         )
     ]
