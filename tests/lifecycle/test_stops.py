@@ -266,6 +266,20 @@ async def test_new_work_wakes_what_was_stopped_and_old_holds_do_not(life: Life) 
     assert told == [("goal.stopped", "forced"), ("goal.running", "work")]
 
 
+@pytest.mark.parametrize("days", [-30, 30])
+async def test_a_clock_that_jumps_ends_no_work(life: Life, days: int) -> None:
+    """Work that goes on is not stopped by name because a clock that jumped has outrun its lease."""
+    services = life.world.services
+    project = await life.world.project()
+    async with services.containers.awake(project, holder="worker", reason="test"):
+        life.clock.jump(timedelta(days=days))
+        with pytest.raises(ConflictError, match="worker"):
+            await services.goals.stop(LOCAL_ACTOR, project.id, is_forced=False)
+        assert (await found(life, project)).goal is Goal.RUNNING
+    await services.goals.stop(LOCAL_ACTOR, project.id, is_forced=False)
+    assert await life.phase(project) is Phase.STOPPED
+
+
 async def test_a_forced_stop_releases_holds(life: Life) -> None:
     """A hold does not outlive it: nothing wakes the project, and its end is told with its reason."""
     services = life.world.services

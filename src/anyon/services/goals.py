@@ -97,9 +97,12 @@ class Goals:
         other = self._leases.take(connection, project_id)
         if other is not None:
             raise owned_elsewhere(other)
-        held = [
-            one for one in lease_rows.all_valid(connection, now) if one.project_id == project_id
+        rows = [
+            row for row in lease_rows.all_valid(connection, now) if row.project_id == project_id
         ]
+        # A clock that jumped past the rows' end ends no work: what is held here counts too.
+        by_id = {lease.id: lease for lease in (*rows, *self._leases.work_here(project_id))}
+        held = sorted(by_id.values(), key=lambda lease: (lease.created_at, lease.id))
         if held and not is_forced:
             return held
         reason, detail = "asked", ""

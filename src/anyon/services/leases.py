@@ -132,8 +132,12 @@ class Leases:
 
     async def is_worked_in(self, project_id: ProjectId) -> bool:
         """Say whether anybody holds the project who may change something in it."""
-        held = await self.of(project_id)
-        return any(lease.reason != LOOK and lease.holder != SPARE for lease in held)
+        return any(map(_is_work, await self.of(project_id)))
+
+    def work_here(self, project_id: ProjectId) -> Sequence[Lease]:
+        """Return what this server itself holds for work in the project, whatever the wall clock says of it."""
+        held = tuple(self._held.values())
+        return [lease for lease in held if lease.project_id == project_id and _is_work(lease)]
 
     async def of_work(self, project_id: ProjectId) -> Sequence[Lease]:
         """Return who holds the project, as ``of``, once the server's own chore there is over.
@@ -187,6 +191,10 @@ class Leases:
             await self._db.write(_renew, held, self._server_id, until)
         except AnyonError as error:
             log.warning("lease.renewal_failed", count=len(held), error=str(error))
+
+
+def _is_work(lease: Lease) -> bool:
+    return lease.reason != LOOK and lease.holder != SPARE
 
 
 def owned_elsewhere(other: str) -> ConflictError:
