@@ -89,7 +89,7 @@ def test_a_stop_by_name_tells_kills_and_saves(tmp_path: Path, engine: str) -> No
         stopped = data(server, "project", "stop", "busy", "--force")
         assert time.monotonic() - began >= 2, "the one that ignores TERM had no grace"
         assert (stopped["goal"], stopped["phase"]) == ("stopped", "stopped_unsaved")
-        assert metric(server, 'anyon_projects{phase="stopped_unsaved"}') == 1
+        wait_for_metric(server, 'anyon_projects{phase="stopped_unsaved"}', 1)
         assert (Path(made["git_repo_path"]) / "last").read_text() == "last words\n"
         failures = len(failed(server, made["id"]))
         deadline = time.monotonic() + 60
@@ -103,7 +103,7 @@ def test_a_stop_by_name_tells_kills_and_saves(tmp_path: Path, engine: str) -> No
         for path, content in whole.items():
             path.write_bytes(content)
         wait_for_phase(server, "busy", "stopped")
-        assert metric(server, 'anyon_projects{phase="stopped_unsaved"}') == 0
+        wait_for_metric(server, 'anyon_projects{phase="stopped_unsaved"}', 0)
         wait_for_output(server, runs[0], "on\nlast words\n")
         exits = [server.call("GET", f"/api/execution-processes/{run}") for run in runs]
         assert [one["status"] for one in exits] == ["killed", "killed"]
@@ -135,6 +135,14 @@ def metric(server: ServerProcess, series: str) -> float:
     with urllib.request.urlopen(f"{server.address}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return next((float(line.split()[-1]) for line in lines if line.startswith(series)), 0.0)
+
+
+def wait_for_metric(server: ServerProcess, series: str, value: float) -> None:
+    """Wait until a series has a value; projects are counted now and then."""
+    deadline = time.monotonic() + 60
+    while (seen := metric(server, series)) != value:
+        assert time.monotonic() < deadline, f"{series} is {seen}, not {value}"
+        time.sleep(0.2)
 
 
 def wait_for_output(server: ServerProcess, process: str, text: str) -> None:
