@@ -57,9 +57,14 @@ def sweep(stage: Stage, points: list[str]) -> None:
     print(f"ok {count} {longest:.2f}")
 
 
-async def _called_stopped(steps: Steps, project: Any) -> None:
-    await steps._containers.record(project.id, Phase.STOPPED, reason="saved")
-    await SAVE_STOPPED(steps, project)
+async def _called_stopped(steps: Any, _: Any) -> bool:
+    # No save while it stops, and before the one that follows it is called stopped.
+    async def save_too_late(project: Any) -> None:
+        await steps._containers.record(project.id, Phase.STOPPED, reason="saved")
+        await SAVE_STOPPED(steps, project)
+
+    steps._save_stopped = save_too_late
+    return True
 
 
 async def _called_deleted(projects: Projects, project: Any) -> None:
@@ -81,7 +86,7 @@ def _in_two_steps(name: bytes, *, one: int, other: int) -> bool:
 
 SAVE_STOPPED, ERASE = Steps._save_stopped, Projects.erase
 UNSAFE: dict[str, tuple[Any, str, Any, Callable[[Stage, str], object], str]] = {
-    "stopped_before_saved": (Steps, "_save_stopped", _called_stopped, stop, "checkpoint.pack_put"),
+    "stopped_before_saved": (Steps, "_save_stopping", _called_stopped, stop, "checkpoint.pack_put"),
     "deleted_before_removed": (
         Projects,
         "erase",
