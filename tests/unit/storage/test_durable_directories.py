@@ -1,5 +1,6 @@
 """The files driver syncs each directory's name once, and again when it is another directory."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,24 @@ def test_another_process_directory_is_not_trusted(tmp_path: Path, synced: list[s
     synced.clear()
     FilesStore(tmp_path / "store").put("user/project/two", b"2")
     assert synced == ["project+", "user+", "objects"]
+
+
+def test_descriptors_are_few_and_not_of_what_is_gone(tmp_path: Path) -> None:
+    """However many directories are written to, a fixed number is held open, and none that was removed."""
+    store = FilesStore(tmp_path / "store")
+    before = _open_below(tmp_path)
+    for number in range(3 * files._DURABLE_KEPT):
+        store.put(f"user/project-{number}/one", b"1")
+    assert len(_open_below(tmp_path)) - len(before) == files._DURABLE_KEPT
+    for number in range(3 * files._DURABLE_KEPT):
+        store.delete(f"user/project-{number}/one")
+    assert [name for name in _open_below(tmp_path) if name.endswith("(deleted)")] == []
+
+
+def _open_below(top: Path) -> list[str]:
+    """Return what this process has open below *top*."""
+    names = []
+    for number in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            names.append(str(number.readlink()))
+    return [name for name in names if name.startswith(str(top))]

@@ -35,7 +35,8 @@ TRAILER = struct.Struct("<12sI16s")
 MARK = b"anyon object"
 STALE_UPLOAD_SECONDS = 24 * 3600
 LOCKS = 64
-_DURABLE_KEPT = 128
+_DURABLE_KEPT = 8
+"""Each costs a descriptor; those of a save and of the log beside it are about so many."""
 
 
 class FilesStore:
@@ -195,6 +196,7 @@ class FilesStore:
                 directory.rmdir()
             except OSError:  # not empty, or another was quicker
                 return
+            self._durable.forget(directory)
             directory = directory.parent
 
     @contextlib.contextmanager
@@ -296,6 +298,11 @@ class _Durable:
                 return os.path.samestat(directory.stat(), os.fstat(held.fd))
             except FileNotFoundError:
                 return False
+
+    def forget(self, directory: Path) -> None:
+        """Let go of a directory that was removed."""
+        with self._lock:
+            self._held.pop(directory, None)
 
     @contextlib.contextmanager
     def adding(self, directory: Path) -> Iterator[None]:
