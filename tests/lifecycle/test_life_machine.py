@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import structlog
@@ -47,8 +48,13 @@ async def _no_leases(_: Leases) -> Sequence[Lease]:
     return ()
 
 
-async def _called_stopped(steps: Steps, project: Project) -> None:
-    await steps._containers.record(project.id, states.Phase.STOPPED, reason="saved")
+async def _called_stopped(steps: Any, _: Project) -> bool:
+    # Neither the save before the container's stop is made, nor the one after it.
+    async def call(project: Project) -> None:
+        await steps._containers.record(project.id, states.Phase.STOPPED, reason="saved")
+
+    steps._save_stopped = call
+    return True
 
 
 async def _never_confirmed(*_: object, **__: object) -> None:
@@ -78,7 +84,7 @@ def _remembered(*_: object) -> None:
     ("owner", "name", "broken", "words"),
     [
         (Leases, "all_held", _no_leases, "with a lease"),
-        (Steps, "_save_stopped", _called_stopped, "lost|not what was written|no checkpoint"),
+        (Steps, "_save_stopping", _called_stopped, "lost|not what was written|no checkpoint"),
         (MemoryEngine, "remove", _never_confirmed, "has a container"),
         (Containers, "_bring_files_back", _never_confirmed, "lost"),
         (Deletions, "purge", _hasty, "too soon|record is gone"),
