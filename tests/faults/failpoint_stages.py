@@ -145,6 +145,17 @@ class Stage:
         """Take a checkpoint and return its id."""
         return str(self.server.call("POST", f"/api/projects/{one.id}/checkpoints")["id"])
 
+    def take_up(self, one: Known) -> None:
+        """Start the server over what was recovered, find the project's files in its container, and clear away."""
+        self.server.start()
+        self.server.answer()
+        try:
+            names = sorted(one.files)
+            found = self.server.run(one.id, f"cat {' '.join(names)}")
+            assert found == "".join(one.files[name] for name in names)
+        finally:
+            self.leave_nothing()
+
     def leave_nothing(self) -> None:
         """End the server and remove every container of this home, and of the others."""
         for other in self.others.values():

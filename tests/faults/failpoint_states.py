@@ -176,11 +176,4 @@ def bring_back(stage: Stage, point: str) -> None:
     assert list(new.home.glob("recovering*")) == []
     states = {s.server: s.successor for s in servers.states(FilesStore(new.home / "store"))}
     assert states[server_id(lost.home)] == server_id(new.home)
-    new.server.start()
-    new.server.answer()
-    try:
-        names = sorted(one.files)
-        found = new.server.run(one.id, f"cat {' '.join(names)}")
-        assert found == "".join(one.files[name] for name in names)
-    finally:
-        new.leave_nothing()
+    new.take_up(one)

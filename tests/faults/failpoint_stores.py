@@ -111,11 +111,4 @@ def take_over(stage: Stage, point: str) -> None:
     archive.life(try_it, point)
     archive.life(try_it)
     shutil.rmtree(archive.root)
-    other.server.start()
-    other.server.answer()
-    try:
-        names = sorted(one.files)
-        found = other.server.run(one.id, f"cat {' '.join(names)}")
-        assert found == "".join(one.files[name] for name in names)
-    finally:
-        other.leave_nothing()
+    other.take_up(one)

@@ -323,6 +323,22 @@ async def test_a_stop_waits_for_a_look_and_not_for_long_hands(
     assert await life.phase(project) is Phase.STOPPED
 
 
+async def test_a_stop_says_so_when_a_look_does_not_end(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not answer as if it had stopped what is up; its goal stands, and the next look carries it out."""
+    services = life.world.services
+    project = await life.world.project()
+    monkeypatch.setattr("anyon.services.goals._LOOKS", 3)
+    async with services.containers.look(project):
+        with pytest.raises(ConflictError) as refused:
+            await services.goals.stop(LOCAL_ACTOR, project.id, is_forced=False)
+        assert refused.value.code == "project_in_hand"
+        assert await life.state(project) is ContainerState.RUNNING
+    await life.pass_time(timedelta(seconds=1))
+    assert await life.phase(project) is Phase.STOPPED
+
+
 async def test_a_stop_that_is_repeated_changes_nothing(life: Life) -> None:
     """What is stopped stays so, with one event and one checkpoint; work that comes in a stop has the last word."""
     services = life.world.services

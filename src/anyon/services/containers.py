@@ -155,7 +155,7 @@ class Containers:
         It is never woken, but a start or a step that is under way is waited for: ConflictError
         ``project_in_hand`` after a while; else as ``ensure``. It is no activity.
         """
-        _check(project)
+        check_acting(project)
         await self._leases.claim(project.id)
         if (start := self._starts.get(project.id)) is not None:
             await asyncio.wait({start}, timeout=_LOOK_PATIENCE.total_seconds())
@@ -178,7 +178,7 @@ class Containers:
         ConflictError (``project_creating``) while the project is being made. OverLimitError:
         ``wake_budget``, ``no_capacity``.
         """
-        _check(project)
+        check_acting(project)
         return await self.bring_up(project)
 
     async def wake(self, project: Project) -> None:
@@ -390,7 +390,8 @@ class Containers:
         return project
 
 
-def _check(project: Project) -> None:
+def check_acting(project: Project) -> None:
+    """Raise ConflictError ``project_creating``, or ``owned_elsewhere``, for one that this server cannot act on."""
     if project.phase is Phase.CREATING:
         raise ConflictError(
             "the project is being created", code="project_creating", hint="Wait until it is there."

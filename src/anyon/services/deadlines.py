@@ -30,12 +30,17 @@ async def having(lock: asyncio.Lock, patience: timedelta) -> AsyncIterator[None]
         async with asyncio.timeout(patience.total_seconds()):
             await lock.acquire()
     except TimeoutError as error:
-        raise ConflictError(
-            "the project is just being started, saved or restored",
-            code="project_in_hand",
-            hint="Try again when that is over; `anyon project why` shows its phase.",
-        ) from error
+        raise in_hand() from error
     try:
         yield
     finally:
         lock.release()
+
+
+def in_hand() -> ConflictError:
+    """Return the refusal of what cannot wait for who is at a project just now."""
+    return ConflictError(
+        "the project is just being started, saved, restored or looked at",
+        code="project_in_hand",
+        hint="Try again when that is over; `anyon project why` shows its phase.",
+    )

@@ -17,11 +17,9 @@ from anyon.domain.actors import Actor
 from anyon.domain.entities import Lease, Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId
-from anyon.domain.states import Goal, Phase
-from anyon.services.archives import is_lost
-from anyon.services.archives import owned_elsewhere as lost
-from anyon.services.containers import Containers
-from anyon.services.deadlines import having
+from anyon.domain.states import Goal
+from anyon.services.containers import Containers, check_acting
+from anyon.services.deadlines import having, in_hand
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.leases import HOLD, Leases, owned_elsewhere
 from anyon.services.runs import Runs
@@ -143,7 +141,7 @@ class Goals:
                     return
             # Somebody looks at something, or a chore of the server's: over in a moment.
             await asyncio.sleep(_LOOK_SECONDS)
-        # The goal stands: the reconciler stops the project when the look is over.
+        raise in_hand()  # the goal stands: the reconciler stops the project when the look is over
 
     async def _end_work(self, project_id: ProjectId) -> None:
         """End every process with its chain, all at once, so that the grace is one for all."""
@@ -161,14 +159,7 @@ class Goals:
         project = await self._db.read(project_rows.get, actor.user_id, project_id)
         if project is None:
             raise _unknown()
-        if project.phase is Phase.CREATING:
-            raise ConflictError(
-                "the project is being created",
-                code="project_creating",
-                hint="Wait until it is there.",
-            )
-        if is_lost(project):
-            raise lost()
+        check_acting(project)
         return project
 
     def _publish(self, project_id: ProjectId) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.unit.storage.settling import settle
 
 from anyon.domain.errors import ConflictError, InvalidInputError, MissingError, NotFoundError
 from anyon.storage import saves
@@ -71,13 +71,6 @@ def tree(tmp_path: Path) -> Path:
         (root / name).write_text(name)
     settle(root)
     return root
-
-
-def settle(root: Path) -> None:
-    """Wait until no entry of *root* is as young as a scan: the racy rule has its own test."""
-    newest = max(os.lstat(p).st_ctime_ns for p in [root, *root.rglob("*")])
-    while time.time_ns() - newest < 120_000_000:
-        time.sleep(0.02)
 
 
 async def test_a_hostile_tree_comes_back(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.storage.settling import settle
 
 from anyon.clock import SystemClock
 from anyon.storage import contents, glances
@@ -92,13 +93,6 @@ def edit(root: Path, kind: str, one: int, two: int) -> None:
             os.link(file, folder / f"link-{two}")
         case "empty":
             shutil.rmtree(folder)
-
-
-def settle(root: Path) -> None:
-    """Wait until nothing in *root* is as young as a scan."""
-    newest = max(os.lstat(p).st_ctime_ns for p in [root, *root.rglob("*")])
-    while time.time_ns() - newest < 120_000_000:
-        time.sleep(0.02)
 
 
 async def saved(

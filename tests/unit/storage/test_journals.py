@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.storage.settling import settle
 
 from anyon.clock import SystemClock
 from anyon.storage import journals
@@ -147,13 +148,6 @@ def safely(root: Path, edits: Sequence[tuple[str, int, int]]) -> None:
             edit(root, *one)
         except (FileExistsError, IsADirectoryError, NotADirectoryError, FileNotFoundError):
             continue
-
-
-def settle(root: Path) -> None:
-    """Wait until nothing in *root* is as young as a scan."""
-    newest = max(os.lstat(p).st_ctime_ns for p in [root, *root.rglob("*")])
-    while time.time_ns() - newest < 120_000_000:
-        time.sleep(0.02)
 
 
 async def saved(
