@@ -32,8 +32,8 @@ ALLOWED_PER_THOUSAND: Mapping[str, float] = {
     "rows": 5,
     "disk_bytes": 2_000_000,
 }
-"""What a quantity may grow by in a thousand tasks and still be called flat: a leak of one row, one
-descriptor or a kilobyte a task is far above it, the wander of an allocator below.
+"""What a quantity may grow by in a thousand tasks and still be called flat: a leak of one row or
+one descriptor a task is far above it, two kilobytes a task are twice as much, the wander of an allocator is below.
 
 Rows and files of a project's tasks are its history and stay as long as it does. So they are judged where
 projects come and go at one rate: once as many went as there are, neither grows.
