@@ -316,7 +316,7 @@ async def test_looking_at_a_sleeping_project_does_not_wake_it(world: World) -> N
     attempts = world.services.attempts
 
     async def is_at_rest() -> bool:
-        return list(await world.services.containers.why_awake(LOCAL_ACTOR, project.id)) == []
+        return list(await world.services.leases.of(project.id)) == []
 
     await until(is_at_rest)
     seen = (

@@ -59,17 +59,17 @@ async def test_kill(world: World) -> None:
     assert killed.status is ProcessStatus.KILLED
     assert killed == await world.services.processes.kill(LOCAL_ACTOR, process.id)
     assert await world.printed(process) in {b"begun\n", b""}
-    assert list(await world.services.containers.why_awake(LOCAL_ACTOR, project.id)) == []
+    assert list(await world.services.leases.of(project.id)) == []
 
 
 async def test_a_running_process_holds_its_project_awake(world: World) -> None:
     """While a process runs, a lease names it as the holder; afterwards there is none."""
     project = await world.project()
     process = await world.services.processes.exec(LOCAL_ACTOR, project.id, ["sleep", "600"])
-    (lease,) = await world.services.containers.why_awake(LOCAL_ACTOR, project.id)
+    (lease,) = await world.services.leases.of(project.id)
     assert (lease.holder, lease.reason) == (process.id, "command")
     await world.services.processes.kill(LOCAL_ACTOR, process.id)
-    assert list(await world.services.containers.why_awake(LOCAL_ACTOR, project.id)) == []
+    assert list(await world.services.leases.of(project.id)) == []
 
 
 async def test_only_agents_converse(world: World) -> None:
@@ -90,8 +90,8 @@ async def test_a_shell_holds_its_project_until_it_is_closed(world: World) -> Non
     command = Command(argv=["sh", "-c", "tty; read x"], terminal=TerminalSize(columns=80, rows=24))
     stream = await world.services.containers.open_shell(LOCAL_ACTOR, project.id, command)
     assert await stream.read() is not None
-    (lease,) = await world.services.containers.why_awake(LOCAL_ACTOR, project.id)
+    (lease,) = await world.services.leases.of(project.id)
     assert lease.reason == "terminal"
     await stream.close()
     await stream.close()
-    assert list(await world.services.containers.why_awake(LOCAL_ACTOR, project.id)) == []
+    assert list(await world.services.leases.of(project.id)) == []

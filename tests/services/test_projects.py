@@ -285,11 +285,11 @@ async def test_a_container_is_made_once(tmp_path: Path) -> None:
         async def ask(number: int) -> None:
             containers = world.services.containers
             async with containers.awake(project, holder=str(number), reason="test"):
-                assert len(await containers.why_awake(LOCAL_ACTOR, project.id)) > 0
+                assert len(await world.services.leases.of(project.id)) > 0
 
         await asyncio.gather(*(ask(number) for number in range(100)))
         assert engine.starts == 1
-        assert list(await world.services.containers.why_awake(LOCAL_ACTOR, project.id)) == []
+        assert list(await world.services.leases.of(project.id)) == []
 
 
 class CountingEngine(MemoryEngine):

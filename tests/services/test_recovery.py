@@ -27,7 +27,7 @@ async def test_running_attempts_go_on(tmp_path: Path) -> None:
         (same,) = await later.services.attempts.processes(LOCAL_ACTOR, attempt.id)
         assert (same.id, same.status) == (agent.id, ProcessStatus.RUNNING)
         # From the first moment on: a job that is silent for long must not be put to sleep now.
-        leases = await later.services.containers.why_awake(LOCAL_ACTOR, project.id)
+        leases = await later.services.leases.of(project.id)
         assert {lease.holder for lease in leases} == {agent.id}
         (Path(project.path) / "go").touch()
         processes = await later.over(attempt)

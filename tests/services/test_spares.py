@@ -53,7 +53,7 @@ async def test_the_next_attempt_takes_the_spare(world: World) -> None:
     assert sorted(names) == sorted(["main", first.branch, second.branch])
 
     async def is_let_go() -> bool:
-        return not await world.services.containers.why_awake(LOCAL_ACTOR, project.id)
+        return not await world.services.leases.of(project.id)
 
     await until(is_let_go)
 

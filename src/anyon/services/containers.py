@@ -1,7 +1,7 @@
 """A project's container: made, awake while something holds it, opened for a terminal."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -45,7 +45,6 @@ log = structlog.get_logger(__name__)
 HALT_GRACE = timedelta(seconds=10)
 _GLANCE = 0.05
 _LOOK_PATIENCE = timedelta(seconds=30)
-_UP = frozenset({Phase.RUNNING, Phase.FROZEN, Phase.CREATING})
 _RESTORE_DEADLINE = timedelta(hours=2)
 
 
@@ -155,7 +154,7 @@ class Containers:
         It is never woken, but a start or a step that is under way is waited for: ConflictError
         ``project_in_hand`` after a while; else as ``ensure``. It is no activity.
         """
-        check_acting(project)
+        phases.check_acting(project)
         await self._leases.claim(project.id)
         if (start := self._starts.get(project.id)) is not None:
             await asyncio.wait({start}, timeout=_LOOK_PATIENCE.total_seconds())
@@ -178,7 +177,7 @@ class Containers:
         ConflictError (``project_creating``) while the project is being made. OverLimitError:
         ``wake_budget``, ``no_capacity``.
         """
-        check_acting(project)
+        phases.check_acting(project)
         return await self.bring_up(project)
 
     async def wake(self, project: Project) -> None:
@@ -223,16 +222,19 @@ class Containers:
             async with deadlines.start_within(self._deadline, project):
                 await self._homes.require(project)
                 info = await self._with_its_files(project)
-                if info is not None and info.state is ContainerState.RUNNING:
-                    if project.phase not in {Phase.RUNNING, Phase.CREATING}:
-                        await self.record(project.id, Phase.RUNNING, reason="woken")
+                is_up = info is not None and info.state is ContainerState.RUNNING
+                if info is not None and is_up and project.phase in phases.IN_USE:
                     return info
                 found = await self._not_deleted(project.id)
+                # What runs over files that are still away was not started by this server.
+                if info is not None and is_up and found.phase is not Phase.RESTORING:
+                    await self.record(project.id, Phase.RUNNING, reason="woken")
+                    return info
                 tier = phases.tier_of(found.phase, info)
             if found.phase is not Phase.CREATING:
                 self._budget.spend(project.id)
             async with deadlines.start_within(_RESTORE_DEADLINE, project):
-                await self._bring_files_back(found)
+                info = await self._bring_files_back(found, info)
                 if self._archives is not None and tier in {"stopped", "archived"}:
                     is_there = info is not None
                     ensure = partial(self._made, found)
@@ -266,13 +268,25 @@ class Containers:
         self._metrics.mount.restarted()
         return await self._engine.inspect(project.id)
 
-    async def _bring_files_back(self, project: Project) -> None:
-        if self._archives is not None and self._archives.must_restore(project):
-            wanted = self._archives.wanted(project)
-            await self.record(project.id, Phase.RESTORING, reason="woken", detail=wanted or "")
-            reached("wake.restoring_recorded")
-            await self._archives.bring_back(project, wanted)
-            reached("wake.files_back")
+    async def _bring_files_back(
+        self, project: Project, info: ContainerInfo | None
+    ) -> ContainerInfo | None:
+        """Restore files that are away, if they are, and return what is known of the container then.
+
+        That they are back is recorded before the container starts: a restore that is finished
+        by another life of the server puts other directories under what runs.
+        """
+        if self._archives is None or not self._archives.must_restore(project):
+            return info
+        wanted = self._archives.wanted(project)
+        await self.record(project.id, Phase.RESTORING, reason="woken", detail=wanted or "")
+        reached("wake.restoring_recorded")
+        await self.rest(project.id)
+        await self._archives.bring_back(project, wanted)
+        phase = Phase.STOPPED if wanted is None else Phase.STOPPED_UNSAVED
+        await self.record(project.id, phase, reason="restored")
+        reached("wake.files_back")
+        return await self._engine.inspect(project.id)
 
     def _keep_claim(self, project: Project) -> None:
         """Learn soon, and not at the next save only, that another server has the project; nobody waits."""
@@ -344,11 +358,6 @@ class Containers:
         self._metrics.project_deleted(project_id)
         self._budget.forget(project_id)
 
-    async def why_awake(self, actor: Actor, project_id: ProjectId) -> Sequence[Lease]:
-        """Return who holds the actor's project awake."""
-        await self._found(actor, project_id)
-        return await self._leases.of(project_id)
-
     async def open_shell(self, actor: Actor, project_id: ProjectId, command: Command) -> Stream:
         """Open *command* (with a terminal, usually) inside; see HeldStream for how long it holds."""
         project = await self._found(actor, project_id)
@@ -381,20 +390,10 @@ class Containers:
 
     async def _was_stopped(self, project_id: ProjectId) -> bool:
         found = await self._db.read(project_rows.find, project_id)
-        return found is None or found.deleted_at is not None or found.phase not in _UP
+        return found is None or found.deleted_at is not None or found.phase not in phases.UP
 
     async def _found(self, actor: Actor, project_id: ProjectId) -> Project:
         project = await self._db.read(project_rows.get, actor.user_id, project_id)
         if project is None:
             raise NotFoundError("there is no such project", code="project_unknown")
         return project
-
-
-def check_acting(project: Project) -> None:
-    """Raise ConflictError ``project_creating``, or ``owned_elsewhere``, for one that this server cannot act on."""
-    if project.phase is Phase.CREATING:
-        raise ConflictError(
-            "the project is being created", code="project_creating", hint="Wait until it is there."
-        )
-    if is_lost(project):
-        raise owned_elsewhere()

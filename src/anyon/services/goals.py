@@ -18,10 +18,11 @@ from anyon.domain.entities import Lease, Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.ids import ProjectId
 from anyon.domain.states import Goal
-from anyon.services.containers import Containers, check_acting
+from anyon.services.containers import Containers
 from anyon.services.deadlines import having, in_hand
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.leases import HOLD, Leases, owned_elsewhere
+from anyon.services.phases import check_acting
 from anyon.services.runs import Runs
 from anyon.services.steps import Steps
 from anyon.services.supervisors import Supervisor

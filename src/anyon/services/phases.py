@@ -1,4 +1,4 @@
-"""A project's recorded phase: changed with its event, and read as what a wake started from."""
+"""A project's recorded phase: changed with its event, and read as what may be done and what a wake started from."""
 
 from datetime import datetime
 
@@ -7,10 +7,15 @@ from sqlalchemy import Connection
 from anyon.db import events as event_rows
 from anyon.db import looks as look_rows
 from anyon.db import projects as project_rows
+from anyon.domain.entities import Project
+from anyon.domain.errors import ConflictError
 from anyon.domain.ids import ProjectId
 from anyon.domain.states import Phase
 from anyon.engines.engine import ContainerInfo, ContainerState
+from anyon.services.archives import is_lost, owned_elsewhere
 
+IN_USE = frozenset({Phase.RUNNING, Phase.CREATING})
+UP = IN_USE | {Phase.FROZEN}
 _CHANGING = frozenset({Phase.RUNNING, Phase.RESTORING})
 """From here on the files may change: what was seen of them before does not hold any more."""
 
@@ -22,6 +27,16 @@ def tier_of(recorded: Phase, info: ContainerInfo | None) -> str:
     if recorded in {Phase.ARCHIVED, Phase.ARCHIVING, Phase.RESTORING}:
         return "archived"
     return "new" if recorded is Phase.CREATING else "stopped"
+
+
+def check_acting(project: Project) -> None:
+    """Raise ConflictError ``project_creating``, or ``owned_elsewhere``, for one that this server cannot act on."""
+    if project.phase is Phase.CREATING:
+        raise ConflictError(
+            "the project is being created", code="project_creating", hint="Wait until it is there."
+        )
+    if is_lost(project):
+        raise owned_elsewhere()
 
 
 def record(

@@ -197,6 +197,7 @@ class Steps:
             case Step.ARCHIVE if self._archives is not None:
                 await self._archive(project, self._archives, decision.reason)
             case Step.RESTORE if self._archives is not None:
+                await self._containers.rest(project.id)  # nothing runs over what is replaced
                 await self._archives.bring_back(project, self._archives.wanted(project))
                 # It may not be the last state that the store has: that is seen to like any stop's.
                 await self._containers.record(
@@ -218,6 +219,8 @@ class Steps:
             await self._stop(project, reason)
         elif project.phase is Phase.STOPPED_UNSAVED:
             await self._save_stopped(project)
+        else:  # its files are away, or in somebody's hands: what runs there was not started by us
+            await self._containers.rest(project.id)
 
     async def _stop(self, project: Project, reason: str, detail: str = "") -> None:
         """End what runs, save, stop the container, and say that it is stopped once that is in the store.
