@@ -15,6 +15,7 @@ from anyon.domain.errors import UnavailableError
 from anyon.domain.ids import new_id
 from anyon.engines.memory import MemoryEngine
 from anyon.testing.database_contract import DatabaseContract
+from anyon.testing.database_pictures import PicturesContract
 from anyon.testing.worlds import World
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "services" / "postgres.sh"
@@ -38,7 +39,7 @@ def server() -> Iterator[str]:
         subprocess.run([_SCRIPT, "stop"], check=True, capture_output=True)
 
 
-class TestPostgres(DatabaseContract):
+class TestPostgres(PicturesContract, DatabaseContract):
     @pytest.fixture
     def url(self, server: str) -> Iterator[str]:
         """Return the address of an empty database."""

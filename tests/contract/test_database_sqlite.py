@@ -13,9 +13,10 @@ from anyon.db import sqlite
 from anyon.db.databases import Database
 from anyon.domain.errors import UnavailableError
 from anyon.testing.database_contract import DatabaseContract
+from anyon.testing.database_pictures import PicturesContract
 
 
-class TestSqlite(DatabaseContract):
+class TestSqlite(PicturesContract, DatabaseContract):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         """Return the path of a database that is not there yet."""

@@ -1,7 +1,8 @@
 """The tables as the program knows them; migrations bring a database to this form.
 
 Who may see a row is decided by ``members``: every user's query on a project, or on anything that
-belongs to one, goes through it (see ``rows.visible``). A project's owner is its first member.
+belongs to one, goes through it (see ``rows.visible``). A project's owner is its first member. Tags
+and pictures are a user's own, whatever the project; a picture is seen with the tasks it is attached to.
 """
 
 from sqlalchemy import (
@@ -106,6 +107,42 @@ tasks = _table(
     Column("parent_attempt_id", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+)
+tags = _table(
+    "tags",
+    Column("id", Text, primary_key=True),
+    _belongs("users"),
+    Column("name", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+pictures = _table(
+    "pictures",
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("file", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ux_pictures_sha256", "user_id", "sha256", unique=True),
+    Index("ux_pictures_file", "user_id", "file", unique=True),
+)
+# Apart, so that no list of pictures ever reads their bytes.
+picture_contents = _table(
+    "picture_contents",
+    Column("picture_id", Text, ForeignKey("pictures.id", ondelete="CASCADE"), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+task_pictures = _table(
+    "task_pictures",
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("picture_id", Text, ForeignKey("pictures.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Index("ix_task_pictures_picture_id", "picture_id"),
 )
 attempts = _table(
     "attempts",

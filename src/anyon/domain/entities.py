@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from anyon.domain.ids import AttemptId, LeaseId, ProcessId, ProjectId, TaskId, TokenId, UserId
+from anyon.domain.ids import (
+    AttemptId,
+    LeaseId,
+    PictureId,
+    ProcessId,
+    ProjectId,
+    TagId,
+    TaskId,
+    TokenId,
+    UserId,
+)
 from anyon.domain.states import ExitReason, Goal, Phase, ProcessStatus, RunReason, TaskStatus
 
 
@@ -76,6 +86,37 @@ class Task:
     description: str | None
     status: TaskStatus
     parent_attempt_id: AttemptId | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A text that a user keeps under a name, to put it into prompts."""
+
+    id: TagId
+    user_id: UserId
+    name: str
+    content: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image file that is attached to tasks ("image" on the wire; never what a container is made from).
+
+    ``file`` is its name in an attempt's worktree, below ``.vibe-images/``; ``name`` is what it was
+    called by whoever gave it. A user has one of a content (``sha256``) and one of a ``file``.
+    """
+
+    id: PictureId
+    user_id: UserId
+    file: str
+    name: str
+    mime_type: str
+    size_bytes: int
+    sha256: str
     created_at: datetime
     updated_at: datetime
 

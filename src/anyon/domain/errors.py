@@ -2,6 +2,8 @@
 
     AnyonError
     ├── InvalidInputError      the caller's data is wrong                  422
+    │   ├── UnfitFileError     a file of a kind that is not taken          400
+    │   └── TooLargeError      more bytes than are taken                   413
     ├── NotFoundError          unknown, or another tenant's                404
     ├── ConflictError          the thing is in a state that forbids this   409
     ├── NotAllowedError        the caller may not                          403
@@ -38,6 +40,20 @@ class InvalidInputError(AnyonError):
 
     default_code = "invalid_input"
     status = 422
+
+
+class UnfitFileError(InvalidInputError):
+    """A file is of a kind that is not taken, or is not what its name says."""
+
+    default_code = "file_unfit"
+    status = 400
+
+
+class TooLargeError(InvalidInputError):
+    """What was sent has more bytes than are taken."""
+
+    default_code = "too_large"
+    status = 413
 
 
 class NotFoundError(AnyonError):

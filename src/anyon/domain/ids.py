@@ -10,6 +10,8 @@ AttemptId = NewType("AttemptId", str)
 ProcessId = NewType("ProcessId", str)
 TokenId = NewType("TokenId", str)
 LeaseId = NewType("LeaseId", str)
+PictureId = NewType("PictureId", str)
+TagId = NewType("TagId", str)
 
 LOCAL_USER = UserId("00000000-0000-4000-8000-000000000001")
 """The one user of a server that asks for no login."""

@@ -84,12 +84,14 @@ def _process(attempt: Attempt) -> Process:
     )
 
 
-def _add_user(connection: Connection, name: str = "a") -> UserId:
+def add_user(connection: Connection, name: str = "a") -> UserId:
+    """Record a new user."""
     return users.ensure(connection, UserId(new_id()), name, NOW).id
 
 
-def _add_all(connection: Connection) -> tuple[UserId, Project, Task, Attempt, Process]:
-    user = _add_user(connection)
+def add_all(connection: Connection) -> tuple[UserId, Project, Task, Attempt, Process]:
+    """Record a new user with one of each of what a project has."""
+    user = add_user(connection)
     project = project_of(user)
     assert projects.add(connection, project)
     task = _task(project)
@@ -118,7 +120,7 @@ class DatabaseContract:
 
     async def test_records_come_back_as_they_were(self, db: Database) -> None:
         """Every field of every record is read as it was written, times to the microsecond."""
-        user, project, task, attempt, process = await db.write(_add_all)
+        user, project, task, attempt, process = await db.write(add_all)
         assert await db.read(projects.get, user, project.id) == project
         assert await db.read(tasks.get, user, task.id) == task
         assert await db.read(attempts.get, user, attempt.id) == attempt
@@ -144,7 +146,7 @@ class DatabaseContract:
 
     async def test_upgrade_is_idempotent(self, db: Database, url: str) -> None:
         """Opening again changes nothing, and nothing that was recorded is lost."""
-        await db.write(_add_user)
+        await db.write(add_user)
         again = Database(url)
         await again.open()
         assert await again.read(_count) == 1
@@ -173,7 +175,7 @@ class DatabaseContract:
         """All of a write is done, or nothing."""
 
         def half(connection: Connection) -> None:
-            _add_user(connection)
+            add_user(connection)
             raise ValueError("enough")
 
         with pytest.raises(ValueError, match="enough"):
@@ -183,12 +185,12 @@ class DatabaseContract:
     async def test_reads_cannot_write(self, db: Database) -> None:
         """A read that tries to write fails; nothing is changed."""
         with pytest.raises(UnavailableError):
-            await db.read(_add_user)
+            await db.read(add_user)
         assert await db.read(_count) == 0
 
     async def test_writes_are_serial(self, db: Database, url: str) -> None:
         """What a write has read stays true until its end, with another server on the same database."""
-        user = await db.write(_add_user)
+        user = await db.write(add_user)
         await db.write(lambda c: c.execute(update(user_table).values(name="0")))
         other = Database(url)
         await other.open()
@@ -207,8 +209,8 @@ class DatabaseContract:
 
     async def test_one_name_for_one_project(self, db: Database) -> None:
         """A user has one project of a name; a deleted one's is free, and another user's no matter."""
-        user = await db.write(_add_user)
-        other = await db.write(_add_user, "b")
+        user = await db.write(add_user)
+        other = await db.write(add_user, "b")
         first = project_of(user)
         assert await db.write(projects.add, first)
         assert not await db.write(projects.add, project_of(user))
@@ -218,7 +220,7 @@ class DatabaseContract:
 
     async def test_the_name_rule_is_the_databases_own(self, db: Database) -> None:
         """Were the check before it forgotten, the database would still refuse a second one."""
-        user = await db.write(_add_user)
+        user = await db.write(add_user)
         first, second = project_of(user), project_of(user)
         assert await db.write(projects.add, first)
         row = {column.name: getattr(second, column.name, None) for column in project_table.c}
@@ -227,8 +229,8 @@ class DatabaseContract:
 
     async def test_others_things_are_not_there(self, db: Database) -> None:
         """No query for a user finds, lists or deletes anything of another's."""
-        _user, project, task, attempt, process = await db.write(_add_all)
-        other = await db.write(_add_user, "b")
+        _user, project, task, attempt, process = await db.write(add_all)
+        other = await db.write(add_user, "b")
         assert await db.read(projects.get, other, project.id) is None
         assert await db.read(projects.of_user, other) == []
         assert await db.read(tasks.get, other, task.id) is None
@@ -241,7 +243,7 @@ class DatabaseContract:
 
     async def test_a_tombstone_hides_all_below(self, db: Database) -> None:
         """What belongs to a deleted project is seen by no user's query any more."""
-        user, project, task, attempt, process = await db.write(_add_all)
+        user, project, task, attempt, process = await db.write(add_all)
         await db.write(projects.bury, user, project.id, NOW)
         assert await db.read(projects.get, user, project.id) is None
         assert await db.read(tasks.get, user, task.id) is None
@@ -250,7 +252,7 @@ class DatabaseContract:
 
     async def test_removal_takes_all_below(self, db: Database) -> None:
         """Removing a project removes its tasks, attempts, processes: foreign keys are on."""
-        _user, project, task, attempt, process = await db.write(_add_all)
+        _user, project, task, attempt, process = await db.write(add_all)
         await db.write(projects.remove, project.id)
         assert await db.read(tasks.find, task.id) is None
         assert await db.read(attempts.find, attempt.id) is None
@@ -258,7 +260,7 @@ class DatabaseContract:
 
     async def test_an_exit_is_recorded_once(self, db: Database) -> None:
         """The first exit stays, whatever is said later; a closed process is open no more."""
-        user, _project, _task, attempt, process = await db.write(_add_all)
+        user, _project, _task, attempt, process = await db.write(add_all)
 
         def end(connection: Connection, code: int) -> bool:
             status = ProcessStatus.COMPLETED if code == 0 else ProcessStatus.FAILED
@@ -279,7 +281,7 @@ class DatabaseContract:
 
     async def test_one_server_takes_a_project(self, db: Database) -> None:
         """A project is one server's until its claim has expired, however often it claims it anew."""
-        user = await db.write(_add_user)
+        user = await db.write(add_user)
         project = project_of(user)
         await db.write(projects.add, project)
         later = NOW + timedelta(seconds=60)
@@ -291,7 +293,7 @@ class DatabaseContract:
 
     async def test_leases_expire(self, db: Database) -> None:
         """A lease counts until its time and not after it."""
-        user = await db.write(_add_user)
+        user = await db.write(add_user)
         project = project_of(user)
         await db.write(projects.add, project)
         lease = Lease(
@@ -308,7 +310,7 @@ class DatabaseContract:
 
     async def test_looks_are_kept_until_work_comes(self, db: Database) -> None:
         """One answer to a question, bytes as they were; none over work; a lease's work or the project's end removes it."""
-        _, project, *_ = await db.write(_add_all)
+        _, project, *_ = await db.write(add_all)
         later = NOW + timedelta(seconds=1)
 
         async def keep(key: str, body: bytes, since: datetime | None, **more: bool) -> bool:
@@ -334,7 +336,7 @@ class DatabaseContract:
     ) -> None:
         """Of a project so many are kept and no more."""
         monkeypatch.setattr(looks, "MOST", 3)
-        _, project, *_ = await db.write(_add_all)
+        _, project, *_ = await db.write(add_all)
         for number in range(5):
             at = NOW + timedelta(seconds=number)
             await db.write(
@@ -344,7 +346,7 @@ class DatabaseContract:
 
     async def test_old_events_go_the_oldest_first(self, db: Database) -> None:
         """Of what is old, so many go at a time; the newest and the last of each kind stay."""
-        user, project, *_ = await db.write(_add_all)
+        user, project, *_ = await db.write(add_all)
         for day, kind in enumerate(["a", "b", "a", "a", "c", "c"]):
             await db.write(events.add, project.id, kind, NOW + timedelta(days=day))
 
