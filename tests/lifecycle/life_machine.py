@@ -32,11 +32,12 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, UnavailableError
 from anyon.domain.ids import LOCAL_USER, ProjectId, new_id
 from anyon.domain.states import Goal, Phase
-from anyon.engines.engine import ContainerInfo, ContainerSpec, ContainerState
+from anyon.engines.engine import Command, ContainerInfo, ContainerSpec, ContainerState, Stream
 from anyon.engines.memory import MemoryEngine
 from anyon.git.repository import Branch
 from anyon.lifecycle.reconciler import Reconciler
 from anyon.services import archives
+from anyon.services.mounts import Mounts
 from anyon.storage.checkpoints import Checkpoints
 from anyon.telemetry import Metrics
 from anyon.testing.clocks import FakeClock
@@ -164,6 +165,10 @@ class WatchedEngine(MemoryEngine):
             raise Crash(name)
         return done
 
+    async def open(self, project: ProjectId, command: Command) -> Stream:
+        """Refuse: no program is run in these lives, and a real sandbox for each wake took half of the time."""
+        raise UnavailableError("no program runs in these lives", code="no_programs")
+
     async def ensure(self, spec: ContainerSpec) -> ContainerInfo:
         """See Engine."""
         return await self._call("ensure", spec.project, super().ensure(spec))
@@ -269,6 +274,7 @@ class LifeMachine(RuleBasedStateMachine):
             "stop_grace": GRACE,
             "undo_window": WINDOW,
             "metrics": METRICS,
+            "mounts": Mounts(place=self.home / "mount", clock=self.clock, metrics=METRICS),
             "repositories": Repositories(self.engine, self._place),
         }
         self.db = MortalDatabase(self.home / "anyon.db")
