@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shutil
+import subprocess
+import tarfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -49,16 +51,17 @@ while not os.path.exists("live/stop"):
     before = now
 """
 JOB = """
-import os, shutil, subprocess, sys, time
-end = time.monotonic() + float(sys.argv[1])
+import json, os, shutil, subprocess, sys, time
+seconds, place, command = float(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+end = time.monotonic() + seconds
 done = 0
 while time.monotonic() < end:
-    shutil.rmtree("job", ignore_errors=True)
-    os.mkdir("job")
-    subprocess.run(["tar", "xf", "modules.tar", "-C", "job"], check=True)
+    shutil.rmtree(place, ignore_errors=True)
+    os.makedirs(place)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     done += 1
     last = time.monotonic()
-print(done, last - (end - float(sys.argv[1])), flush=True)
+print(done, last - (end - seconds), flush=True)
 """
 
 
@@ -163,8 +166,49 @@ def _longest(gaps: Sequence[tuple[float, ...]], began: float, ended: float) -> f
     return max((b - a for a, b in gaps if a < ended and b > began), default=0.0)
 
 
-async def work(live: Live, seconds: float, every: float | None) -> float:
-    """Return how often a job unpacks a node_modules in a second, with a save *every* so many seconds."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done again and again in a project: *place* is removed and made, then *command* run."""
+
+    words: str
+    place: str
+    command: Sequence[str]
+    target: float | None = None
+
+
+UNPACKING = Job("unpacked", "job", ("tar", "xf", "modules.tar", "-C", "job"))
+INSTALLING = Job(
+    "installed by npm",
+    "app/node_modules",
+    ("npm", "install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", "app"),
+    target=1.05,
+)  # fmt: skip
+
+
+def make_jobs(base: Path, tree: Path, files: int) -> None:
+    """Put what the jobs work from into a project: one archive, and one for each package."""
+    make_tree(base / "job", files)
+    subprocess.run(["tar", "cf", tree / "modules.tar", "-C", base / "job", "."], check=True)
+    (tree / "packages").mkdir()
+    (tree / "app").mkdir()
+    # Each package has a first file, and its own folder.
+    found = sorted(file.parent for file in (base / "job/node_modules").rglob("file0.js"))
+    wanted = {}
+    for number, folder in enumerate(found):
+        name = f"part-{number}"
+        (folder / "package.json").write_text(json.dumps({"name": name, "version": "1.0.0"}))
+        with tarfile.open(tree / f"packages/{name}.tgz", "w:gz", compresslevel=1) as archive:
+            archive.add(folder, "package", filter=_without_others)
+        wanted[name] = f"file:../packages/{name}.tgz"
+    (tree / "app/package.json").write_text(json.dumps({"name": "app", "dependencies": wanted}))
+
+
+def _without_others(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "/node_modules" in member.name else member
+
+
+async def work(live: Live, job: Job, seconds: float, every: float | None) -> float:
+    """Return how often a job is done in a second, with a save *every* so many seconds."""
 
     async def saving() -> None:
         while every is not None:
@@ -173,9 +217,10 @@ async def work(live: Live, seconds: float, every: float | None) -> float:
             await asyncio.sleep(every / 2)
 
     saves = asyncio.create_task(saving())
-    done, took = (await live.run(JOB, str(seconds))).split()
+    told = await live.run(JOB, str(seconds), job.place, json.dumps(job.command))
     saves.cancel()
     await asyncio.gather(saves, return_exceptions=True)
+    done, took = told.split()
     return int(done) / float(took)
 
 
