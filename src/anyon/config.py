@@ -149,6 +149,9 @@ class Settings:
     output_cap: int = _setting(
         64 * 1024 * 1024, "Bytes kept of each output of a process; the middle goes first."
     )
+    picture_quota: int = _setting(
+        512 * 1024 * 1024, "Bytes of pictures that one user may keep to attach them to tasks."
+    )
     store: str = _setting(
         "",
         "Where checkpoints go: a directory, gs://bucket/prefix or s3://bucket/prefix; empty is home/store, none keeps none.",
@@ -234,6 +237,7 @@ _SIZED = {
     "log_kept",
     "max_memory",
     "output_cap",
+    "picture_quota",
     "pressure_available",
 }
 _SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

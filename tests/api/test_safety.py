@@ -18,7 +18,7 @@ from anyon.domain.actors import Actor
 from anyon.domain.ids import LOCAL_USER, UserId
 from anyon.sdk.clients import Client
 from anyon.sdk.errors import ApiError
-from anyon.sdk.requests import CreateProject, CreateTask, CreateToken, Hold, Move
+from anyon.sdk.requests import CreateProject, CreateTag, CreateTask, CreateToken, Hold, Move
 
 EVIL = "https://evil.example"
 STRANGER = UserId("00000000-0000-4000-8000-0000000000ff")
@@ -172,6 +172,8 @@ async def test_a_tenant_cannot_tell_that_anothers_things_exist(guarded: Running)
             "task_attempt_id": attempt.id,
             "process_id": process.id,
             "token_id": known.id,
+            "image_id": (await owner.images.upload("x.svg", b"<svg/>", task=task.id)).id,
+            "tag_id": (await owner.tags.create(CreateTag(tag_name="x", content="x"))).id,
             "checkpoint_id": (await owner.lives.save(project.id)).id,
             "port": 3000,
             "lease_id": (await owner.lives.hold(project.id, Hold(reason="x", minutes=1))).id,

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from anyon.api import shapes
-from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of, picture_ids
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Attempt
 from anyon.domain.errors import InvalidInputError
@@ -88,7 +88,9 @@ async def follow_up(
             hint="Send a further prompt, or start a new attempt.",
         )
     key = AttemptId(str(attempt_id))
-    process = await context.services.attempts.follow_up(actor, key, asked.prompt, asked.variant)
+    process = await context.services.attempts.follow_up(
+        actor, key, asked.prompt, asked.variant, picture_ids(asked.image_ids)
+    )
     context.drafts.drop(key, "follow_up")
     return Envelope.of(shapes.process(process))
 
@@ -165,6 +167,7 @@ async def put_draft(
 ) -> Envelope[models.Draft]:
     """Keep what is typed; only the keys given change, and a null variant clears it."""
     attempt = await _attempt(context, actor, attempt_id)
+    await context.services.pictures.check(actor, picture_ids(asked.image_ids))
     changes: dict[str, object] = {}
     if asked.prompt is not None:
         changes["prompt"] = asked.prompt

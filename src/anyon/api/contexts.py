@@ -16,6 +16,7 @@ from anyon.api.preferences import Preferences
 from anyon.config import Settings
 from anyon.domain.actors import LOCAL_ACTOR, Actor
 from anyon.domain.errors import NotAllowedError, UnauthenticatedError
+from anyon.domain.ids import PictureId
 from anyon.services import Services
 from anyon.telemetry import Metrics
 
@@ -25,7 +26,7 @@ class Context:
     """One server's parts, as its routes need them.
 
     ``closing`` is set at the beginning of a shutdown: streams end then. ``before_scrape`` brings
-    the gauges up to date.
+    the gauges up to date. ``uploads`` bounds how many uploaded files are in memory at once.
     """
 
     services: Services
@@ -37,6 +38,7 @@ class Context:
     boards: Boards = field(default_factory=Boards)
     drafts: Drafts = field(default_factory=Drafts)
     preferences: Preferences
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
 
 
 async def context_of(connection: HTTPConnection) -> Context:
@@ -82,3 +84,8 @@ ActorOf = Annotated[Actor, Depends(actor_of)]
 def canonical(value: UUID) -> str:
     """Return an id in the one form that ids have inside."""
     return str(value)
+
+
+def picture_ids(values: Sequence[UUID] | None) -> list[PictureId]:
+    """Return the ids of pictures in that form, none where none are given."""
+    return [PictureId(str(value)) for value in values or ()]

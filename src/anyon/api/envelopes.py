@@ -60,6 +60,8 @@ def error_of(error: AnyonError, path: str = "") -> JSONResponse:
     if error.code == "rebase_in_progress":
         more = {"type": "rebase_in_progress"}
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    if error.status == 413:  # the rest of the body is never read
+        headers = {"Connection": "close"}
     body = error_body(error.code, error.message, error.hint, **more)
     return JSONResponse(body, error.status, headers)
 

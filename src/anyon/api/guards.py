@@ -19,6 +19,7 @@ from anyon.config import Settings
 MAX_BODY_BYTES = 2 * 1024 * 1024
 BODY_DEADLINE_SECONDS = 60.0
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_UPLOAD = re.compile(r"/api/images/(?:task/[^/]+/)?upload")
 _OWN_SITES = frozenset({"same-origin", "none"})
 
 
@@ -152,7 +153,13 @@ class GuardMiddleware:
     async def _with_body(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, list[str]]
     ) -> None:
-        """Read the whole body first, so that one too large is refused before anything is done."""
+        """Read the whole body first, so that one too large is refused before anything is done.
+
+        A file's is left to its route, which bounds it while it comes.
+        """
+        if _is_upload(scope, headers):
+            await self._app(scope, receive, send)
+            return
         body = await _read(receive, headers)
         if isinstance(body, Refusal):
             await refuse(scope, send, body)
@@ -181,6 +188,12 @@ def _decoded(scope: Scope) -> dict[str, list[str]]:
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return headers
+
+
+def _is_upload(scope: Scope, headers: Mapping[str, list[str]]) -> bool:
+    kind = headers.get("content-type", [""])[0].lower()
+    is_form = kind.startswith("multipart/form-data")
+    return is_form and scope["method"] == "POST" and _UPLOAD.fullmatch(scope["path"]) is not None
 
 
 async def _read(receive: Receive, headers: Mapping[str, list[str]]) -> bytes | Refusal | None:

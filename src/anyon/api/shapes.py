@@ -8,6 +8,7 @@ from uuid import UUID
 from anyon.agents.agent import Patch
 from anyon.api.drafts import Typed
 from anyon.domain import entities
+from anyon.domain.pictures import FOLDER
 from anyon.git.repository import Branch, FileDiff
 from anyon.processes.processes import Chunk
 from anyon.sdk import models
@@ -62,6 +63,31 @@ def task(view: TaskView) -> models.TaskWithAttemptStatus:
         has_merged_attempt=view.has_merged_attempt,
         last_attempt_failed=view.last_attempt_failed,
         executor=view.executor,
+    )
+
+
+def image(it: entities.Picture) -> models.Image:
+    """Show a picture that is attached to tasks."""
+    return models.Image(
+        id=UUID(it.id),
+        file_path=f"{FOLDER}/{it.file}",
+        original_name=it.name,
+        mime_type=it.mime_type,
+        size_bytes=it.size_bytes,
+        hash=it.sha256,
+        created_at=it.created_at,
+        updated_at=it.updated_at,
+    )
+
+
+def tag(it: entities.Tag) -> models.Tag:
+    """Show a tag."""
+    return models.Tag(
+        id=UUID(it.id),
+        tag_name=it.name,
+        content=it.content,
+        created_at=it.created_at,
+        updated_at=it.updated_at,
     )
 
 

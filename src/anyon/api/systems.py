@@ -11,7 +11,7 @@ from starlette.responses import Response
 from anyon import __version__
 from anyon.api.contexts import ActorOf, ContextOf, actor_of
 from anyon.domain.errors import NotAllowedError
-from anyon.domain.ids import LOCAL_USER, TaskId
+from anyon.domain.ids import LOCAL_USER
 from anyon.sdk import models, statuses
 from anyon.sdk.models import Envelope
 from anyon.services.statuses import Standing
@@ -85,21 +85,6 @@ async def put_config(
 async def check_github() -> Envelope[str]:
     """Say whether a GitHub login is there: not yet."""
     return Envelope.of("INVALID")
-
-
-@router.get("/api/tags", dependencies=[Depends(actor_of)])
-async def list_tags() -> Envelope[list[dict[str, Any]]]:
-    """Return the tags: none yet."""
-    return Envelope.of([])
-
-
-@router.get("/api/images/task/{task_id}")
-async def list_images(
-    context: ContextOf, actor: ActorOf, task_id: UUID
-) -> Envelope[list[dict[str, Any]]]:
-    """Return a task's images: none yet."""
-    await context.services.tasks.get(actor, TaskId(str(task_id)))
-    return Envelope.of([])
 
 
 @router.get(

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 
 from anyon.api import shapes
-from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of
+from anyon.api.contexts import ActorOf, Context, ContextOf, actor_of, picture_ids
 from anyon.api.waiting import looked_until
 from anyon.domain.actors import Actor
 from anyon.domain.errors import AnyonError
@@ -84,13 +84,14 @@ async def get_task(
 async def update_task(
     context: ContextOf, actor: ActorOf, task_id: UUID, asked: requests.UpdateTask
 ) -> Envelope[models.TaskWithAttemptStatus]:
-    """Change a task: null keeps, a blank description clears it."""
+    """Change a task: null keeps, a blank description clears it; ``image_ids`` replace what is attached."""
     parent, words = asked.parent_task_attempt, asked.description
     changes = TaskChanges(
         title=UNSET if asked.title is None else asked.title,
         description=UNSET if words is None else (words if words.strip() else None),
         status=UNSET if asked.status is None else TaskStatus(asked.status),
         parent_attempt_id=UNSET if parent is None else AttemptId(str(parent)),
+        picture_ids=UNSET if asked.image_ids is None else picture_ids(asked.image_ids),
     )
     view = await context.services.tasks.update(actor, TaskId(str(task_id)), changes)
     return Envelope.of(shapes.task(view))
@@ -110,6 +111,7 @@ def _new(asked: requests.CreateTask) -> NewTask:
         title=asked.title,
         description=asked.description,
         parent_attempt_id=None if parent is None else AttemptId(str(parent)),
+        picture_ids=picture_ids(asked.image_ids),
     )
 
 

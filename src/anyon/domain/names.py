@@ -15,6 +15,8 @@ TEXT_LIMIT = 1024 * 1024
 """Bytes in a description or a prompt."""
 SCRIPT_LIMIT = 64 * 1024
 """Bytes in a script: it has to fit into one argument of a program."""
+TAG_LIMIT = 64 * 1024
+"""Bytes in a tag's content: all of a user's are listed at once."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 _JOINER = "\u200d"
 
@@ -50,11 +52,18 @@ def token_name(raw: str) -> str:
     return name
 
 
+def tag_name(raw: str) -> str:
+    """Return *raw* without blanks around it, if it can name a tag."""
+    name = raw.strip()
+    _check_line(name, "name", limit=NAME_LIMIT, what="a tag's name")
+    return name
+
+
 def task_title(raw: str | None, description: str | None) -> str:
     """Return the title *raw*, or one made from the first line of the *description* when it is blank."""
     title = (raw or "").strip()
     if not title:
-        lines = (_printable(line) for line in (description or "").splitlines())
+        lines = (printable(line) for line in (description or "").splitlines())
         title = next((line for line in lines if line), "")
         if len(title) > MADE_TITLE_LIMIT:
             title = title[: MADE_TITLE_LIMIT - 1].rstrip() + "…"
@@ -110,5 +119,6 @@ def _is_printable(character: str) -> bool:
     }  # fmt: skip
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
+    """Return *line* with a blank for each character that a line may not hold, and none around it."""
     return "".join(c if _is_printable(c) else " " for c in line).strip()

@@ -1,5 +1,16 @@
 """What an agent is told, and what a commit of its work says."""
 
+import re
+from collections.abc import Sequence
+
+from anyon.domain.pictures import FOLDER
+
+_PICTURE = re.compile(
+    r"(!\[[^\]\n]{0,4096}\]\()" + re.escape(FOLDER) + r"/([^()\s/]{1,255})(?=[)\s])"
+)
+MOST_PICTURES = 100
+"""Pictures of one prompt that are looked for."""
+
 
 def of_task(title: str, description: str | None, *, takes_title: bool = True) -> str:
     """Return the prompt of a task: its title, and its description if there is one.
@@ -18,3 +29,14 @@ def commit_message(title: str, description: str | None = None) -> str:
     if not rest or rest == title:
         return line
     return f"{line}\n\n{rest[:10_000]}"
+
+
+def pictures_in(prompt: str) -> Sequence[str]:
+    """Return the files of the pictures that a prompt shows (``![name](.vibe-images/file)``), each once."""
+    found = dict.fromkeys(match[2] for match in _PICTURE.finditer(prompt))
+    return list(found)[:MOST_PICTURES]
+
+
+def with_pictures_of(prompt: str, worktree: str) -> str:
+    """Return a prompt whose pictures are named by their whole paths: agents look from anywhere."""
+    return _PICTURE.sub(lambda match: f"{match[1]}{worktree}/{FOLDER}/{match[2]}", prompt)

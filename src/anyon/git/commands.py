@@ -194,7 +194,7 @@ class Commands:
         stdin: bytes | None = None,
         deadline: timedelta = WRITE_DEADLINE,
     ) -> Answer:
-        """Run a script where there is no repository yet, so nothing to lock."""
+        """Run a script that touches no repository, or one that is not there yet: nothing to lock."""
         return _answer(await self._run(script, arguments, WORKSPACE, stdin, deadline))
 
     async def _unlock(self, lock: str) -> bool:

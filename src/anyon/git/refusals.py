@@ -43,6 +43,7 @@ class Refusal(IntEnum):
     COMMIT_UNKNOWN = 85
     REBASE_STUCK = 86
     HEAD_MOVED = 87
+    NOT_LAID = 88
 
 
 _ERRORS: dict[Refusal, tuple[type[AnyonError], str, str, str]] = {
@@ -103,6 +104,12 @@ _ERRORS: dict[Refusal, tuple[type[AnyonError], str, str, str]] = {
         "conflicts_unresolved",
         "the worktree has unresolved conflicts or an unfinished rebase",
         "Resolve them in the worktree first.",
+    ),
+    Refusal.NOT_LAID: (
+        ConflictError,
+        "attachment_not_laid",
+        "the file cannot be written there: something else is in its place, or the disk is full",
+        "Remove what is in its place, a link above all.",
     ),
     Refusal.WORKSPACE_NOT_EMPTY: (
         ConflictError,

@@ -8,6 +8,7 @@ from anyon.domain.ids import AttemptId, ProjectId
 from anyon.domain.layout import WORKSPACE
 from anyon.git import (
     adoptions,
+    attachments,
     branches,
     commits,
     diffs,
@@ -113,6 +114,18 @@ class GitRepository:
         return await saves.remove_worktree(
             self._commands, attempt, worktree, branch=branch, target=target
         )
+
+    async def missing_attachments(
+        self, worktree: PurePosixPath, folder: str, files: Mapping[str, int | None]
+    ) -> Sequence[str]:
+        """Return which files do not lie in a folder of the worktree."""
+        return await attachments.missing_attachments(self._commands, worktree, folder, files)
+
+    async def lay_attachment(
+        self, worktree: PurePosixPath, folder: str, name: str, content: bytes
+    ) -> None:
+        """Write a file into a folder of the worktree."""
+        await attachments.lay_attachment(self._commands, worktree, folder, name, content)
 
     async def commit_all(self, worktree: PurePosixPath, message: str) -> str | None:
         """Commit everything."""

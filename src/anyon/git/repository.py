@@ -175,6 +175,25 @@ class Repository(Protocol):
         """
         ...
 
+    async def missing_attachments(
+        self, worktree: PurePosixPath, folder: str, files: Mapping[str, int | None]
+    ) -> Sequence[str]:
+        """Return which of *files* (sizes by names; None: of any size) do not lie in *folder* of the worktree.
+
+        The folder is made if it is not there, and git does not see it. No link is followed.
+        ConflictError (``attachment_not_laid``) where something else has its name.
+        """
+        ...
+
+    async def lay_attachment(
+        self, worktree: PurePosixPath, folder: str, name: str, content: bytes
+    ) -> None:
+        """Write a file into *folder* of the worktree, whole or not at all, in place of a file or link of its name.
+
+        ConflictError (``attachment_not_laid``), and nothing changed, where that cannot be.
+        """
+        ...
+
     async def commit_all(self, worktree: PurePosixPath, message: str) -> str | None:
         """Commit everything, untracked files too; return the commit, None if clean.
 

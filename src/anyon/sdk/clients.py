@@ -11,6 +11,7 @@ import httpx
 
 from anyon.sdk.checkpoints import CheckpointCalls, StorageCalls
 from anyon.sdk.connections import Connection
+from anyon.sdk.images import ImageCalls
 from anyon.sdk.lives import LifeCalls
 from anyon.sdk.models import SystemInfo
 from anyon.sdk.previews import PreviewCalls
@@ -18,6 +19,7 @@ from anyon.sdk.processes import ProcessCalls
 from anyon.sdk.projects import ProjectCalls
 from anyon.sdk.saved_work import SavedWorkCalls
 from anyon.sdk.statuses import Status
+from anyon.sdk.tags import TagCalls
 from anyon.sdk.tasks import AttemptCalls, TaskCalls
 from anyon.sdk.tokens import TokenCalls
 
@@ -36,6 +38,8 @@ class Client:
         self._connection = Connection(base_url, token, transport=transport, timeout=timeout)
         self.projects = ProjectCalls(self._connection)
         self.tasks = TaskCalls(self._connection)
+        self.images = ImageCalls(self._connection)
+        self.tags = TagCalls(self._connection)
         self.attempts = AttemptCalls(self._connection)
         self.processes = ProcessCalls(self._connection)
         self.lives = LifeCalls(self._connection)

@@ -54,9 +54,13 @@ class Connection:
         *,
         params: Params | None = None,
         body: BaseModel | Mapping[str, Any] | None = None,
+        file: tuple[str, str, bytes] | None = None,
         waits: bool = False,
     ) -> T:
-        """Send a request and return the envelope's data as *kind*; *waits*: however long it takes."""
+        """Send a request and return the envelope's data as *kind*; *waits*: however long it takes.
+
+        *file* (a field, a name and bytes) is sent as a form.
+        """
         content = None
         if isinstance(body, BaseModel):
             content = body.model_dump_json(exclude_unset=True).encode()
@@ -68,6 +72,7 @@ class Connection:
                 path,
                 params=_without_nulls(params),
                 content=content,
+                files=None if file is None else {file[0]: file[1:]},
                 headers={"Content-Type": "application/json"} if content is not None else None,
                 timeout=httpx.Timeout(None, connect=10.0) if waits else httpx.USE_CLIENT_DEFAULT,
             )

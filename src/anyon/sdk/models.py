@@ -155,6 +155,29 @@ class TaskWithAttemptStatus(Task):
     executor: str
 
 
+class Image(Model):
+    """An image that is attached to tasks; ``file_path`` is how a description shows it to an agent."""
+
+    id: UUID
+    file_path: str
+    original_name: str
+    mime_type: str | None
+    size_bytes: int
+    hash: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Tag(Model):
+    """A text that is kept under a name, to put it into prompts."""
+
+    id: UUID
+    tag_name: str
+    content: str
+    created_at: datetime
+    updated_at: datetime
+
+
 class TaskAttempt(Model):
     """One try at a task: a branch, a worktree (``container_ref``), an agent (``executor``)."""
 

@@ -138,6 +138,20 @@ class UpdateTask(Request):
     image_ids: list[UUID] | None = Field(default=None, max_length=100)
 
 
+class CreateTag(Request):
+    """A new tag."""
+
+    tag_name: Line
+    content: Text
+
+
+class UpdateTag(Request):
+    """Changes of a tag: null keeps."""
+
+    tag_name: Line | None = None
+    content: Text | None = None
+
+
 class CreateAttempt(Request):
     """A new attempt; what is not given is the project's default."""
 

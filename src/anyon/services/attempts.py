@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -20,12 +20,12 @@ from anyon.domain import actions, names, prompts
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Attempt, Merge, Process, Project, Task
 from anyon.domain.errors import ConflictError, InvalidInputError
-from anyon.domain.ids import AttemptId, ProjectId, TaskId, new_id
+from anyon.domain.ids import AttemptId, PictureId, ProjectId, TaskId, new_id
 from anyon.domain.states import Phase, RunReason
 from anyon.git.names import branch_for
 from anyon.git.repository import BranchStatus, FileDiff, Repositories, Repository
 from anyon.locks import Locks
-from anyon.services import claims
+from anyon.services import claims, pictures
 from anyon.services.chains import new_process
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
@@ -177,12 +177,18 @@ class Attempts:
         return await self._db.read(claims.processes_of, actor.user_id, attempt_id)
 
     async def follow_up(
-        self, actor: Actor, attempt_id: AttemptId, prompt: str, variant: str | None = None
+        self,
+        actor: Actor,
+        attempt_id: AttemptId,
+        prompt: str,
+        variant: str | None = None,
+        picture_ids: Sequence[PictureId] = (),
     ) -> Process:
         """Let the agent go on with *prompt* in its session; the chain is agent, cleanup, commit.
 
-        ConflictError ``attempt_running``, ``worktree_deleted``; InvalidInputError ``prompt_empty``,
-        ``too_long``; MissingError ``agent_missing``, ``key_missing``.
+        The pictures are attached to the task. ConflictError ``attempt_running``, ``worktree_deleted``;
+        InvalidInputError ``prompt_empty``, ``too_long``; MissingError ``agent_missing``,
+        ``key_missing``; NotFoundError ``image_unknown``.
         """
         if not names.text(prompt, "the prompt").strip():
             raise InvalidInputError("the prompt is empty", code="prompt_empty")
@@ -191,10 +197,18 @@ class Attempts:
         attempt, project = found.attempt, found.project
         profile = self._launches.profile(project, attempt.agent, variant or attempt.variant)
         self._launches.secrets(profile.agent)
-        work = self._follow_up(found, profile, prompt)
+        await self._db.read(pictures.check, actor.user_id, attempt.task_id, picture_ids)
+        claim = partial(claims.claim_more, user=actor.user_id, attached=picture_ids)
+        work = self._follow_up(found, profile, prompt, claim)
         return await self._supervisor.finish(work, name=f"follow-up of {attempt_id}")
 
-    async def _follow_up(self, found: claims.Found, profile: Profile, prompt: str) -> Process:
+    async def _follow_up(
+        self,
+        found: claims.Found,
+        profile: Profile,
+        prompt: str,
+        claim: Callable[[Connection, Attempt, Process, datetime], None],
+    ) -> Process:
         attempt, project = found.attempt, found.project
         async with self._lock(attempt.id):
             action = actions.agent(
@@ -208,7 +222,7 @@ class Attempts:
             process = new_process(project.id, attempt.id, action, now)
             async with self._hold(project, process) as hold:
                 await self._launches.check_program(project, profile.agent)
-                await self._db.write(claims.claim_more, attempt, process, now)
+                await self._db.write(claim, attempt, process, now)
                 self._runs.begin(process, hold=hold.pop_all())
             self._runs.publish(process)
             return process

@@ -29,6 +29,7 @@ from anyon.services.logs import ProcessLogs
 from anyon.services.moves import Moves
 from anyon.services.outlooks import Outlooks
 from anyon.services.parts import Parts
+from anyon.services.pictures import Pictures
 from anyon.services.places import Places, WakeBudget
 from anyon.services.previews import Previews, signing_key
 from anyon.services.processes import ProcessRuns
@@ -38,6 +39,7 @@ from anyon.services.saved_work import SavedWorks
 from anyon.services.statuses import Statuses
 from anyon.services.steps import Steps
 from anyon.services.supervisors import Supervisor
+from anyon.services.tags import Tags
 from anyon.services.tasks import Tasks
 from anyon.services.tokens import Tokens
 from anyon.services.views import Views, viewed
@@ -69,6 +71,8 @@ class Services:
     deletions: Deletions
     moves: Moves
     tokens: Tokens
+    tags: Tags
+    pictures: Pictures
     feed: Feed
     runs: Runs
     leases: Leases
@@ -378,6 +382,8 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         statuses=_statuses(parts, archives, leases, places),
         outlooks=Outlooks(db=db, leases=leases, tiers=parts.tiers, places=places),
         tokens=Tokens(db, clock),
+        tags=Tags(db, clock),
+        pictures=Pictures(db, clock, quota=parts.picture_quota),
         feed=feed,
         runs=runs,
         leases=leases,

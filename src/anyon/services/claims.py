@@ -15,8 +15,9 @@ from anyon.db import tasks as task_rows
 from anyon.domain import actions, prompts
 from anyon.domain.entities import Attempt, Merge, Process, Project, Task
 from anyon.domain.errors import ConflictError, NotFoundError
-from anyon.domain.ids import AttemptId, TaskId, UserId
+from anyon.domain.ids import AttemptId, PictureId, TaskId, UserId
 from anyon.domain.states import RunReason, TaskStatus
+from anyon.services import pictures
 from anyon.services.launches import Profile
 
 
@@ -130,8 +131,19 @@ def unclaim(connection: Connection, attempt: Attempt, status: TaskStatus, now: d
     task_rows.set_status(connection, attempt.task_id, status, now, only_from=TaskStatus.INPROGRESS)
 
 
-def claim_more(connection: Connection, attempt: Attempt, more: Process, now: datetime) -> None:
-    """Record another process of an attempt; ConflictError ``attempt_running``, ``worktree_deleted``."""
+def claim_more(
+    connection: Connection,
+    attempt: Attempt,
+    more: Process,
+    now: datetime,
+    *,
+    user: UserId,
+    attached: Sequence[PictureId] = (),
+) -> None:
+    """Record another process of an attempt, and attach *user*'s pictures to its task.
+
+    ConflictError ``attempt_running``, ``worktree_deleted``; NotFoundError ``image_unknown``.
+    """
     latest = attempt_rows.find(connection, attempt.id)
     if latest is None:
         raise NotFoundError("there is no such attempt", code="attempt_unknown")
@@ -139,6 +151,7 @@ def claim_more(connection: Connection, attempt: Attempt, more: Process, now: dat
         raise ConflictError("the attempt's worktree is gone", code="worktree_deleted")
     if task_rows.is_running(connection, attempt.task_id):
         raise running()
+    pictures.attach(connection, user, attempt.task_id, attached)
     process_rows.add(connection, more)
     task_rows.set_status(connection, attempt.task_id, TaskStatus.INPROGRESS, now)
 

@@ -9,7 +9,7 @@ from anyon.agents.agent import Agent, OutputReader
 from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
 from anyon.db.databases import Database
-from anyon.domain import actions
+from anyon.domain import actions, prompts
 from anyon.domain.entities import Attempt, Process, Project
 from anyon.domain.errors import ConflictError, InvalidInputError, MissingError
 from anyon.domain.layout import WORKSPACE
@@ -181,7 +181,8 @@ class Launches:
         profile = typ["executor_profile_id"]
         agent = self._find_agent(profile["executor"])
         variant = agent.variants[profile.get("variant") or "DEFAULT"]
-        launch = agent.launch(typ["prompt"], variant=variant, session_id=typ.get("session_id"))
+        prompt = prompts.with_pictures_of(typ["prompt"], str(worktree))
+        launch = agent.launch(prompt, variant=variant, session_id=typ.get("session_id"))
         passed = {
             name: value for name in agent.passed_env if (value := self._environment.get(name))
         }

@@ -17,6 +17,7 @@ from anyon.processes.processes import Processes
 from anyon.services.archives import Pause
 from anyon.services.leases import TTL
 from anyon.services.mounts import Mounts
+from anyon.services.pictures import QUOTA
 from anyon.services.trees import Owner
 from anyon.storage.checkpoints import GRACE, Checkpoints
 from anyon.storage.logs import Logs
@@ -72,3 +73,5 @@ class Parts:
     is_on_mount: bool = False
     metrics: Metrics = field(default_factory=Metrics)
     collect_grace: timedelta = GRACE
+    picture_quota: int = QUOTA
+    """Bytes of one user's pictures."""

@@ -28,6 +28,7 @@ from anyon.engines.engine import Channel
 from anyon.failpoints import reached
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Exit, Processes, ProcessSpec
+from anyon.services.attachments import Attachments
 from anyon.services.chains import Chains
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
@@ -104,6 +105,7 @@ class Runs:
         self._supervisor = supervisor
         self._grace = stop_grace
         self._chains = Chains(db=db, repositories=repositories, clock=clock, metrics=metrics)
+        self._attachments = Attachments(db=db, repositories=repositories, clock=clock)
         self._runs: dict[ProcessId, Run] = {}
 
     def begin(
@@ -298,6 +300,7 @@ class Runs:
                 head = await self._chains.head(project.id, worktree)
                 changes = {"before_head_commit": head}
                 await self._db.write(process_rows.change, process.id, changes)
+            await self._attachments.lay(process, attempt, worktree)
         return self._launches.spec(project, process, worktree)
 
     async def _wait_turn(self, run: Run) -> None:

@@ -18,10 +18,11 @@ from anyon.domain import names
 from anyon.domain.actors import Actor
 from anyon.domain.entities import Attempt, Process, Project, Task
 from anyon.domain.errors import ConflictError, NotFoundError
-from anyon.domain.ids import AttemptId, ProjectId, TaskId, UserId, new_id
+from anyon.domain.ids import AttemptId, PictureId, ProjectId, TaskId, UserId, new_id
 from anyon.domain.states import TaskStatus
 from anyon.git.repository import Repositories
 from anyon.processes.processes import Processes
+from anyon.services import pictures
 from anyon.services.containers import Containers
 from anyon.services.feed import Change, Feed, Kind
 from anyon.services.projects import UNSET, Unset
@@ -37,16 +38,18 @@ class NewTask:
     description: str | None = None
     status: TaskStatus | None = None
     parent_attempt_id: AttemptId | None = None
+    picture_ids: Sequence[PictureId] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChanges:
-    """What to change; UNSET stays."""
+    """What to change; UNSET stays. ``picture_ids`` are attached instead of those that are."""
 
     title: str | Unset = UNSET
     description: str | Unset | None = UNSET
     status: TaskStatus | Unset = UNSET
     parent_attempt_id: AttemptId | Unset | None = UNSET
+    picture_ids: Sequence[PictureId] | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,7 @@ class Tasks:
     async def create(self, actor: Actor, new: NewTask) -> TaskView:
         """Record a task; its notice is in the feed before this returns.
 
-        NotFoundError: ``project_unknown``, ``attempt_unknown`` (the parent). InvalidInputError:
+        NotFoundError: ``project_unknown``, ``attempt_unknown`` (the parent), ``image_unknown``. InvalidInputError:
         ``title_empty`` (no title and no description), ``title_too_long``,
         ``title_has_control_characters``, ``too_long`` (description over 1 MiB), ``has_nul``.
         """
@@ -106,7 +109,7 @@ class Tasks:
             created_at=now,
             updated_at=now,
         )
-        view = await self._db.write(_add, actor.user_id, task)
+        view = await self._db.write(_add, actor.user_id, task, new.picture_ids)
         self._publish(task)
         return view
 
@@ -119,7 +122,7 @@ class Tasks:
         return await self._db.read(_get, actor.user_id, task_id)
 
     async def update(self, actor: Actor, task_id: TaskId, changes: TaskChanges) -> TaskView:
-        """Change fields and return the task."""
+        """Change fields and return the task; NotFoundError (``image_unknown``) for a foreign picture."""
         wanted: dict[str, Any] = {
             field.name: value
             for field in fields(changes)
@@ -199,11 +202,14 @@ def _list(connection: Connection, user: UserId, project_id: ProjectId) -> Sequen
     return _views(connection, task_rows.of_project(connection, user, project_id))
 
 
-def _add(connection: Connection, user: UserId, task: Task) -> TaskView:
+def _add(
+    connection: Connection, user: UserId, task: Task, attached: Sequence[PictureId]
+) -> TaskView:
     if project_rows.get(connection, user, task.project_id) is None:
         raise NotFoundError("there is no such project", code="project_unknown")
     _check_parent(connection, user, task.project_id, task.parent_attempt_id)
     task_rows.add(connection, task)
+    pictures.attach(connection, user, task.id, attached)
     return _views(connection, [task])[0]
 
 
@@ -222,6 +228,9 @@ def _change(
 ) -> TaskView:
     task = _get(connection, user, task_id).task
     _check_parent(connection, user, task.project_id, wanted.get("parent_attempt_id"))
+    attached: Sequence[PictureId] | None = wanted.pop("picture_ids", None)
+    if attached is not None:
+        pictures.replace(connection, user, task_id, attached)
     task_rows.change(connection, task_id, wanted)
     return _get(connection, user, task_id)
 

@@ -208,6 +208,7 @@ def _parts(
         preview_awake=settings.preview_awake,
         ports=ContainerPorts(engine, shares_network=engine.name in _SHARING),
         output_cap_bytes=settings.output_cap,
+        picture_quota=settings.picture_quota,
         checkpoints=checkpoints,
         logs=logs,
         undo_window=settings.undo_window,

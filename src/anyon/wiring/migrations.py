@@ -92,6 +92,7 @@ async def _opened(settings: Settings, *, is_dry: bool) -> AsyncIterator[Migratio
                 ),
                 files_owner=(uid, uid) if in_docker and os.geteuid() == 0 else None,
                 stop_grace=settings.stop_grace,
+                picture_quota=settings.picture_quota,
             )
         )
         try:
