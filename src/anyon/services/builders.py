@@ -31,7 +31,7 @@ from anyon.services.outlooks import Outlooks
 from anyon.services.parts import Parts
 from anyon.services.pictures import Pictures
 from anyon.services.places import Places, WakeBudget
-from anyon.services.previews import Previews, signing_key
+from anyon.services.previews import Previews, previewed
 from anyon.services.processes import ProcessRuns
 from anyon.services.projects import Projects
 from anyon.services.runs import Runs
@@ -249,18 +249,6 @@ def _capacity(parts: Parts) -> Capacity:
     )
 
 
-def _previews(parts: Parts, containers: Containers, supervisor: Supervisor) -> Previews:
-    return Previews(
-        db=parts.db,
-        containers=containers,
-        ports=parts.ports,
-        clock=parts.clock,
-        supervisor=supervisor,
-        key=signing_key(parts.home),
-        awake_for=parts.preview_awake,
-    )
-
-
 def _statuses(parts: Parts, archives: Archives | None, leases: Leases, places: Places) -> Statuses:
     return Statuses(
         db=parts.db,
@@ -301,6 +289,18 @@ def _projects(  # noqa: PLR0917 - a part of _gathered
     )
 
 
+def _tasks(parts: Parts, containers: Containers, feed: Feed, supervisor: Supervisor) -> Tasks:
+    return Tasks(
+        db=parts.db,
+        processes=parts.processes,
+        containers=containers,
+        repositories=parts.repositories,
+        feed=feed,
+        clock=parts.clock,
+        supervisor=supervisor,
+    )
+
+
 def _gathered(  # noqa: PLR0917 - the second half of build
     parts: Parts,
     archives: Archives | None,
@@ -322,15 +322,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
     steps = _steps(parts, containers, leases, archives, views)
     return Services(
         projects=projects,
-        tasks=Tasks(
-            db=db,
-            processes=parts.processes,
-            containers=containers,
-            repositories=parts.repositories,
-            feed=feed,
-            clock=clock,
-            supervisor=supervisor,
-        ),
+        tasks=_tasks(parts, containers, feed, supervisor),
         attempts=Attempts(
             db=db,
             containers=containers,
@@ -373,7 +365,7 @@ def _gathered(  # noqa: PLR0917 - the second half of build
         holds=Holds(db=db, containers=containers, leases=leases, feed=feed, clock=clock),
         goals=_goals(parts, containers, leases, runs, steps, feed, supervisor),
         steps=steps,
-        previews=_previews(parts, containers, supervisor),
+        previews=previewed(parts, containers, supervisor),
         saved_work=SavedWorks(
             db=db, containers=containers, repositories=parts.repositories, views=views
         ),

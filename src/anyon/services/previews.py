@@ -36,6 +36,7 @@ from anyon.domain.ids import ProjectId, TokenId, UserId
 from anyon.domain.states import Phase
 from anyon.engines.ports import Ports
 from anyon.services.containers import Containers
+from anyon.services.parts import Parts
 from anyon.services.supervisors import Supervisor
 from anyon.services.traffic import Traffic
 
@@ -309,3 +310,16 @@ def signing_key(home: Path) -> bytes:
 
 def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+def previewed(parts: Parts, containers: Containers, supervisor: Supervisor) -> Previews:
+    """Return the previews of a server's projects."""
+    return Previews(
+        db=parts.db,
+        containers=containers,
+        ports=parts.ports,
+        clock=parts.clock,
+        supervisor=supervisor,
+        key=signing_key(parts.home),
+        awake_for=parts.preview_awake,
+    )
