@@ -8,11 +8,13 @@ from sqlalchemy import Dialect, Integer, Text, TypeDecorator
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import TypeEngine
 
-_FORM = "%Y-%m-%dT%H:%M:%S.%fZ"
-
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware time in UTC: timestamptz on Postgres, text of one width (so it sorts) on SQLite."""
+    """An aware time in UTC: timestamptz on Postgres, text of one width (so it sorts) on SQLite.
+
+    The text is ``2026-01-31T23:59:59.000000Z``. A project's row has eight of them: ``strptime`` and
+    ``strftime`` took a quarter of what it costs to read one.
+    """
 
     impl = Text
     cache_ok = True
@@ -30,7 +32,9 @@ class UtcTime(TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError("a recorded time must be aware")
         value = value.astimezone(UTC)
-        return value if dialect.name == "postgresql" else value.strftime(_FORM)
+        if dialect.name == "postgresql":
+            return value
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Read a time."""
@@ -39,7 +43,7 @@ class UtcTime(TypeDecorator[datetime]):
         if dialect.name == "postgresql":
             at: datetime = value
             return at.astimezone(UTC)
-        return datetime.strptime(value, _FORM).replace(tzinfo=UTC)
+        return datetime.fromisoformat(value)
 
 
 class Flag(TypeDecorator[bool]):
