@@ -84,8 +84,12 @@ def _port(settings: Settings) -> Finding:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.host, settings.port))
     except OSError as error:
-        hint = "a server may be running already; else set ANYON_PORT to a free one"
+        hint = "another program has it: end that, or set ANYON_PORT to a free one"
         detail = f"{settings.host}:{settings.port}: {error.strerror}"
+        if findings.serves(settings):
+            return Finding(
+                name="port", ok=True, detail=f"{settings.host}:{settings.port} is served"
+            )
         return Finding(name="port", ok=False, detail=detail, hint=hint)
     return Finding(name="port", ok=True, detail=f"{settings.host}:{settings.port} is free")
 

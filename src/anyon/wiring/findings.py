@@ -47,17 +47,25 @@ def database(settings: Settings) -> Finding:
 
 def server(settings: Settings) -> Finding:
     """Say whether a server has this home."""
+    pid, address = _serving(settings) or (0, "")
+    detail = f"process {pid} at {address}" if pid else "not running"
+    return Finding(name="server", ok=True, detail=detail)
+
+
+def serves(settings: Settings) -> bool:
+    """Say whether this home's server runs, at the very port that is set."""
+    _, address = _serving(settings) or (0, "")
+    return address.endswith(f":{settings.port}")
+
+
+def _serving(settings: Settings) -> tuple[int, str] | None:
+    """Return the process and address of this home's server, None where none runs."""
     try:
         told = json.loads((settings.home / "server.json").read_text(encoding="utf-8"))
         pid, address = int(told["pid"]), str(told["address"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Finding(name="server", ok=True, detail="not running")
-    is_there = Path(f"/proc/{pid}").exists()
-    return Finding(
-        name="server",
-        ok=True,
-        detail=f"process {pid} at {address}" if is_there else "not running",
-    )
+        return None
+    return (pid, address) if Path(f"/proc/{pid}").exists() else None
 
 
 def limits() -> Finding:

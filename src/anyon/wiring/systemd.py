@@ -52,9 +52,9 @@ SystemCallFilter=@chown
 SystemCallErrorNumber=EPERM
 UMask=0077
 """
-_ACCOUNTED = """\
-LimitNOFILE=65536
-MemoryMin=256M
+_FILES = "LimitNOFILE=65536\n"
+_ACCOUNTED = f"""\
+{_FILES}MemoryMin=256M
 CPUWeight=1000
 """
 # What the server is denied, its sandboxes would be denied too: they are its children. So there is
@@ -176,7 +176,8 @@ def _check_service(plan: Plan) -> str:
         "[Unit]\nDescription=Anyon: examine this machine\n\n[Service]\nType=oneshot\n"
         f"{_who(plan)}{_environment(plan)}"
         f"ExecStart={_quoted(str(plan.program), is_command=True)} doctor\n"
-        f"TimeoutStartSec=5min\n{confined}"
+        # As many files as the server may open, or it would be told of too few each hour.
+        f"TimeoutStartSec=5min\n{_FILES if plan.user else ''}{confined}"
     )
 
 
@@ -203,7 +204,8 @@ def _mounting(plan: Plan, mount: MountUnit, place: str, unmount: str) -> str:
     own = _quoted(str(mount.program), is_command=True)
     if mount.mounter == "rclone":
         start = f"ExecStart={program} mount run --program {own}\n"
-        stop = f"ExecStop={program} mount down\n"
+        # Asked to end while it unmounts it ends so, and no failure.
+        stop = f"ExecStop={program} mount down\nSuccessExitStatus=143\n"
     else:
         start = (
             f"ExecStartPre={program} mount prepare\nExecStart={own} --foreground"

@@ -259,3 +259,22 @@ async def test_systemd_hears_that_the_server_turns(tmp_path: Path) -> None:
     assert not notifications.notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "gone")})
     assert notifications.watchdog({}) is None
     assert notifications.watchdog({"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}) is None
+
+
+def test_the_check_may_open_as_many_files_as_the_server() -> None:
+    """Else it would tell every hour of a limit that is not the server's."""
+    for engine in ("docker", "bubblewrap"):
+        units = render(plan(engine))
+        (limit,) = {
+            line
+            for name in (SERVER, CHECK)
+            for line in units[name].splitlines()
+            if line.startswith("LimitNOFILE=")
+        }
+        assert all(limit in units[name] for name in (SERVER, CHECK))
+
+
+def test_only_rclones_own_end_is_a_success() -> None:
+    """It ends with 143 when it is stopped; gcsfuse, which does not, gets no such excuse."""
+    assert "SuccessExitStatus=143" in render(plan(mounter="rclone"))[RCLONE]
+    assert "SuccessExitStatus" not in render(plan(mounter="gcsfuse"))[GCSFUSE]
