@@ -78,6 +78,7 @@ class DockerEngine:
         self.layers = DockerLayers(self._client, self._machine)
         self._locks = Locks[ProjectId]()
         self._starts = Starts()
+        self._cgroups = docker_freezer.Cgroups()
         self._frozen_fast: dict[ProjectId, tuple[ContainerInfo, docker_freezer.Cgroup]] = {}
 
     @property
@@ -207,6 +208,7 @@ class DockerEngine:
                 await self._clock.sleep(timedelta(milliseconds=100))
             info = await self.inspect(project)
         self._starts.forget(project)
+        self._cgroups.forget(project)
         await self._machine.release_network(project)
 
     async def inspect(self, project: ProjectId) -> ContainerInfo | None:
@@ -310,7 +312,7 @@ class DockerEngine:
     def _cgroup(self, info: ContainerInfo) -> docker_freezer.Cgroup | None:
         if info.pid is None or not self._client.is_local:
             return None
-        return docker_freezer.find(info.pid, info.id)
+        return self._cgroups.of(info.project, info.pid, info.id)
 
     async def _present(self, project: ProjectId) -> ContainerInfo:
         info = await self.inspect(project)

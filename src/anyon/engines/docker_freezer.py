@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anyon.domain.ids import ProjectId
 from anyon.engines.cgroups import member_pids
 
 PROC = Path("/proc")
@@ -119,6 +120,32 @@ def find(pid: int, container_id: str, *, proc: Path = PROC) -> Cgroup | None:
     if unified is None or not (unified / "cgroup.freeze").exists():
         return None
     return Cgroup(freezer=unified, memory=unified, version=2)
+
+
+class Cgroups:
+    """Remembers each project's cgroup: to find one, all mounts of the machine are read.
+
+    A remembered one is of the same container, whose id is in its path; when it is gone, what is
+    read of it says so.
+    """
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._known: dict[ProjectId, tuple[int, str, Cgroup]] = {}
+
+    def of(self, project: ProjectId, pid: int, container_id: str) -> Cgroup | None:
+        """Do as ``find``, once for each start of a container."""
+        known = self._known.get(project)
+        if known is not None and known[:2] == (pid, container_id):
+            return known[2]
+        cgroup = find(pid, container_id, proc=self._proc)
+        if cgroup is not None:
+            self._known[project] = (pid, container_id, cgroup)
+        return cgroup
+
+    def forget(self, project: ProjectId) -> None:
+        """Its container is removed."""
+        self._known.pop(project, None)
 
 
 def cgroup_paths(memberships: str, container_id: str) -> dict[str, str]:

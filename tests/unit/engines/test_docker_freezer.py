@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from anyon.domain.ids import ProjectId
 from anyon.engines import docker_freezer, docker_programs
 
 ID = "f" * 64
@@ -81,6 +82,24 @@ def test_version_two_is_found_and_read(tmp_path: Path) -> None:
     assert (found.version, found.is_frozen(), found.oom_kills()) == (2, False, 2)
     (group / "cgroup.events").write_text("populated 1\nfrozen 1\n")
     assert found.is_frozen()
+
+
+def test_a_cgroup_is_looked_for_once_a_start(tmp_path: Path) -> None:
+    """What is not there yet is looked for again, what was found is not, and another start's is."""
+    proc = fake_machine(tmp_path, V1, version=1)
+    group = tmp_path / "groups" / "docker" / ID
+    project = ProjectId("one")
+    cgroups = docker_freezer.Cgroups(proc)
+    assert cgroups.of(project, 7, ID) is None
+    group.mkdir(parents=True)
+    found = cgroups.of(project, 7, ID)
+    assert found is not None
+    (proc / "7/cgroup").unlink()
+    assert cgroups.of(project, 7, ID) is found
+    assert cgroups.of(project, 8, ID) is None
+    assert cgroups.of(ProjectId("two"), 7, ID) is None
+    cgroups.forget(project)
+    assert cgroups.of(project, 7, ID) is None
 
 
 async def test_version_two_is_frozen_and_thawed(tmp_path: Path) -> None:
