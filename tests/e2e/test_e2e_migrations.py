@@ -20,6 +20,7 @@ NAMES = (
     *("plus+", "hash#", "broken", "and&or", "last"),
 )
 BROKEN = "broken"
+PNG = b"\x89PNG\r\n\x1a\n"
 PATIENCE = 120.0
 
 
@@ -37,6 +38,10 @@ def old_installation(root: Path) -> OldInstallation:
             for path in sorted((place / ".git/objects").glob("??/*"))[:2]:
                 path.chmod(0o644)
                 path.write_bytes(b"damaged")
+    old.tag("한글 태그", "여러 줄\n글")
+    old.image("화면.png", PNG + b"shared", "task 0", "task 1")
+    old.image("wrong hash.png", PNG, "task 0").write_bytes(PNG + b"another")
+    old.image("missing.png", PNG + b"missing", "task 1").unlink()
     return old
 
 
@@ -123,6 +128,10 @@ def test_twenty_projects_killed_three_times_and_taken_back(tmp_path: Path) -> No
     assert states.pop(BROKEN) == "failed"
     assert set(states.values()) <= {"migrated", "there"}
     assert sum(one["worktrees"] for one in report["projects"]) >= 6
+    assert [words.split("(")[0] for words in report["lost"]] == [
+        "image 'wrong hash.png' ",
+        "image 'missing.png' ",
+    ]
     assert snapshot(old.root) == before
     server = ServerProcess(
         home, "bubblewrap", {"ANYON_STORE": "none", "ANYON_DEFAULT_AGENT": "SHELL"}
@@ -131,6 +140,12 @@ def test_twenty_projects_killed_three_times_and_taken_back(tmp_path: Path) -> No
     try:
         projects = server.call("GET", "/api/projects")
         assert len(projects) == len(NAMES) - 1
+        assert [one["tag_name"] for one in server.call("GET", "/api/tags")] == ["한글 태그"]
+        shared = [
+            server.call("GET", f"/api/images/task/{old.ids[key]}") for key in ("task 0", "task 1")
+        ]
+        assert [one["original_name"] for one in shared[0]] == ["화면.png"]
+        assert shared[0] == shared[1]
         body = {"project_id": projects[0]["id"], "description": "echo new >new.txt"}
         task = server.call("POST", "/api/tasks", body)
         end = time.monotonic() + PATIENCE

@@ -14,18 +14,30 @@ import pytest
 from anyon.agents.registry import find
 from anyon.clock import SystemClock
 from anyon.db import old_databases
+from anyon.domain import prompts
 from anyon.domain.actors import LOCAL_ACTOR
 from anyon.domain.entities import Project
 from anyon.domain.errors import InvalidInputError, NotFoundError
 from anyon.domain.ids import AttemptId, ProjectId, TaskId
 from anyon.domain.states import TaskStatus
-from anyon.services import old_layouts
-from anyon.services.migrations import Migrations, Outcome, Report
+from anyon.services import old_layouts, old_pictures
+from anyon.services.migrations import Migrations
 from anyon.services.old_layouts import OldLayout
+from anyon.services.outcomes import Outcome, Report
 from anyon.testing.old_installations import OldInstallation, snapshot
-from anyon.testing.worlds import World
+from anyon.testing.worlds import World, living
 
 pytestmark = pytest.mark.timeout(300)
+PNG = b"\x89PNG\r\n\x1a\n"
+OLD_PLACE = "/var/opt/anyon"
+LOST = {
+    "changed.png": "old_image_differs",
+    "missing.png": "old_image_missing",
+    "program.png": "image_unreadable",
+    "linked.png": "old_image_missing",
+    "escaping.png": "old_image_missing",
+}
+"""Images that do not come in, and why."""
 ODD = "odd/../name $(id) 'q'"
 
 
@@ -52,8 +64,45 @@ def old(tmp_path: Path) -> OldInstallation:
         database.execute("UPDATE projects SET name = 'demo' WHERE name = 'twin'")
     made.task("of the twin", "twin", status="paused", title="bad\x1b[31m title")
     made.attempt("twin attempt", "of the twin", twin, "vk/twin", executor="GPT_PILOT")
-    made.tag("a tag")
+    _belongings(made, tmp_path)
     return made
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> OldInstallation:
+    """Two of these projects, with all tags and images."""
+    made = OldInstallation(tmp_path / "old")
+    _demo(made)
+    _korean(made)
+    _belongings(made, tmp_path)
+    return made
+
+
+def _belongings(made: OldInstallation, elsewhere: Path) -> None:
+    """Tags with odd names; images of two tasks, in each place, and such as cannot come in."""
+    made.tag("버그 보고", "단계:\n1.")
+    made.tag("bad\x1b[31m\nname", "x" * 70_000)
+    made.draft("unsent")
+    shared = made.image("화면 1.png", PNG + b"shared", "fix it", "한글 일")
+    made.image(
+        "twice.svg", b"<svg/>", "fix it", place="images", recorded=f"{OLD_PLACE}/x/twice.svg"
+    )
+    (made.root / "images" / "twice.svg").write_bytes(b"<svg/>")
+    made.image(
+        "in a folder.png", PNG + b"3", place=".vibe-images", recorded=".vibe-images/other.png"
+    )
+    (made.root / ".vibe-images" / "other.png").write_bytes(PNG + b"3")
+    made.image("changed.png", PNG + b"as recorded", "fix it").write_bytes(PNG + b"as changed")
+    made.image("missing.png", PNG + b"missing", "fix it").unlink()
+    made.image("program.png", b"#!/bin/sh\n", "fix it")
+    linked = made.image("linked.png", PNG + b"outside", "fix it")
+    linked.rename(elsewhere / "outside.png")
+    linked.symlink_to(elsewhere / "outside.png")
+    made.image("escaping.png", PNG + b"up", recorded="../outside-too.png").unlink()
+    (elsewhere / "outside-too.png").write_bytes(PNG + b"up")
+    with closing(sqlite3.connect(made.database)) as database, database:
+        words = f"로그인 ![화면 1](.vibe-images/{shared.name})"
+        database.execute("UPDATE tasks SET description = ? WHERE title = 'fix it'", [words])
 
 
 def _demo(made: OldInstallation) -> None:
@@ -92,13 +141,16 @@ def _detached(made: OldInstallation) -> None:
     made.commit(worktree, "Lonely")
 
 
-async def migrate(world: World, old: OldInstallation, *, is_dry: bool = False) -> Report:
+async def migrate(
+    world: World, old: OldInstallation, *, is_dry: bool = False, **more: int
+) -> Report:
     """Run a migration into the world."""
     services = world.services
     migrations = Migrations(
         db=world.db, projects=services.projects, containers=services.containers,
         repositories=world.repositories, leases=services.leases, homes=services.homes,
         find_agent=find, default_agent="SHELL", clock=SystemClock(), views=services.views,
+        **more,
     )  # fmt: skip
     records = old_databases.read(old.database)
     return await migrations.run(OldLayout(old.root), records, is_dry=is_dry)
@@ -135,7 +187,9 @@ async def test_everything_comes_in(world: World, old: OldInstallation) -> None:
     for key, code in (("broken", "git_failed"), ("gone", "missing"), ("piped", "special_file")):
         assert outcome(report, old, key).state == "failed"
         assert code in outcome(report, old, key).notes[-1]
-    assert report.left == {"tags": 1}
+    assert report.left == {"drafts": 1}
+    assert any("1 unsent drafts" in note for note in report.notes)
+    await _the_belongings_are_here(world, old, report)
     assert report.missing == ["task_attempts.setup_completed_at"]
     names = {one.name for one in await world.services.projects.list(LOCAL_ACTOR)}
     assert names == {"demo", "demo (2)", "한글 프로젝트", "odd-..-name $(id) 'q'", "detached"}
@@ -168,13 +222,35 @@ async def _the_attempts_are_here(world: World, old: OldInstallation) -> None:
     twin = await attempts.get(LOCAL_ACTOR, AttemptId(str(old.ids["twin attempt"])))
     assert twin.agent == "SHELL"
     fix = await tasks.get(LOCAL_ACTOR, TaskId(str(old.ids["fix it"])))
-    assert (fix.task.status, fix.task.description) == (TaskStatus.INREVIEW, "로그인")
+    assert fix.task.status is TaskStatus.INREVIEW
     paused = await tasks.get(LOCAL_ACTOR, TaskId(str(old.ids["of the twin"])))
     assert paused.task.status is TaskStatus.TODO
     # What was migrated can be worked on: the dirty worktree is committed and merged.
     commit = await attempts.merge(LOCAL_ACTOR, AttemptId(str(old.ids["fix"])))
     merged_tree = Path((await project(world, old, "demo")).path)
     assert (merged_tree / "staged.txt").exists(), commit
+
+
+async def _the_belongings_are_here(world: World, old: OldInstallation, report: Report) -> None:
+    """Tags and images, told by name where they could not come; what a description shows is there."""
+    assert (report.tags, report.images) == (2, 3)
+    found = await world.services.tags.list(LOCAL_ACTOR)
+    assert [(one.name, len(one.content)) for one in found] == [
+        ("bad [31m name", 64 * 1024),
+        ("버그 보고", len("단계:\n1.")),
+    ]
+    assert len(report.lost) == len(LOST)
+    for (name, code), words in zip(LOST.items(), report.lost, strict=True):
+        assert words.startswith(f"image {name!r} (")
+        assert words.endswith(f"[{code}]")
+    pictures = world.services.pictures
+    fix = await pictures.of_task(LOCAL_ACTOR, TaskId(str(old.ids["fix it"])))
+    assert [one.name for one in fix] == ["화면 1.png", "twice.svg"]
+    assert await pictures.of_task(LOCAL_ACTOR, TaskId(str(old.ids["한글 일"]))) == fix[:1]
+    assert await pictures.content(LOCAL_ACTOR, fix[0].id) == (fix[0], PNG + b"shared")
+    task = (await world.services.tasks.get(LOCAL_ACTOR, TaskId(str(old.ids["fix it"])))).task
+    assert list(prompts.pictures_in(task.description or "")) == [fix[0].file]
+    assert outcome(report, old, "demo").images == 2
 
 
 async def _refs(world: World, one: Project) -> str:
@@ -196,6 +272,7 @@ async def test_a_repeat_changes_nothing(world: World, old: OldInstallation) -> N
     assert outcome(report, old, "piped").state == "migrated"
     demo = outcome(report, old, "demo")
     assert (demo.state, demo.tasks, demo.attempts, demo.merges) == ("there", 0, 0, 0)
+    assert (demo.images, report.tags, report.images, len(report.lost)) == (0, 0, 0, len(LOST))
     assert (worktree / "later.txt").exists()
 
 
@@ -223,12 +300,55 @@ def _dies(*_: object) -> None:
     raise Killed
 
 
+async def test_images_come_when_they_are_repaired(world: World, small: OldInstallation) -> None:
+    """A repeat brings an image whose file is there by now; one of a content that is here already is that one."""
+    here = await world.services.pictures.upload(LOCAL_ACTOR, "mine.png", PNG + b"shared")
+    await migrate(world, small)
+    changed = next((small.root / "data" / "images").glob("*_changed.png"))
+    changed.write_bytes(PNG + b"as recorded")
+    report = await migrate(world, small)
+    assert (report.images, outcome(report, small, "demo").images) == (1, 1)
+    task = TaskId(str(small.ids["fix it"]))
+    attached = await world.services.pictures.of_task(LOCAL_ACTOR, task)
+    assert [one.name for one in attached] == ["mine.png", "twice.svg", "changed.png"]
+    description = (await world.services.tasks.get(LOCAL_ACTOR, task)).task.description
+    assert f"![화면 1](.vibe-images/{here.file})" in (description or "")
+
+
+async def test_images_that_are_too_much(tmp_path: Path, small: OldInstallation) -> None:
+    """What is over the quota is told by name with what to set, and the rest comes in."""
+    async with living(tmp_path / "home") as world:
+        report = await migrate(world, small, picture_quota=20)
+        assert report.images == 2
+        assert any("in a folder.png" in words and "[images_full]" in words for words in report.lost)
+        assert outcome(report, small, "demo").state == "migrated"
+
+
+def test_without_the_defence_a_link_would_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: with flags that follow links, what lies outside comes in."""
+    (tmp_path / "root" / "images").mkdir(parents=True)
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "root" / "images" / "x.png").symlink_to(tmp_path / "secret")
+    (tmp_path / "root" / "data").symlink_to(tmp_path)
+    assert list(old_pictures.contents(tmp_path / "root", "x.png")) == []
+    assert list(old_pictures.contents(tmp_path / "root", "data/secret")) == []
+    assert list(old_pictures.contents(tmp_path / "root", "../secret")) == []
+    for name in ("_FILE", "_DIRECTORY"):
+        monkeypatch.setattr(old_pictures, name, getattr(old_pictures, name) & ~os.O_NOFOLLOW)
+    assert list(old_pictures.contents(tmp_path / "root", "x.png")) == [b"secret"]
+    assert b"secret" in old_pictures.contents(tmp_path / "root", "data/secret")
+
+
 async def test_a_dry_run_only_looks(world: World, old: OldInstallation) -> None:
     """It says what would come, and makes nothing."""
     before = snapshot(old.root)
     report = await migrate(world, old, is_dry=True)
     demo = outcome(report, old, "demo")
     assert (demo.state, demo.tasks, demo.attempts, demo.worktrees) == ("planned", 2, 2, 2)
+    assert (report.tags, report.images, len(report.lost)) == (2, 3, len(LOST))
+    assert await world.services.tags.list(LOCAL_ACTOR) == []
     assert outcome(report, old, "gone").state == "failed"
     assert await world.services.projects.list(LOCAL_ACTOR) == []
     assert snapshot(old.root) == before

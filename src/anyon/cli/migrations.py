@@ -31,11 +31,11 @@ def from_layout(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look; change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Copy an old installation's projects, tasks, attempts and merges into this server's home.
+    """Copy an old installation's projects, tasks, attempts, merges, tags and images into this server's home.
 
     Every file's hash and every reference is compared, and git reads every object. The source is
     only read. Stop both servers first. A repeat goes on where the last run ended. Exits with 1
-    when a project failed; the others are there.
+    when a project failed or an image's file is not there or not as recorded; the others are there.
     """
     settings = settings_or_exit(as_json)
     from anyon.domain.errors import AnyonError  # noqa: PLC0415 - other commands start without it
@@ -47,10 +47,11 @@ def from_layout(
     try:
         with bars(quiet=as_json) as show:
 
-            def tell(number: int, count: int, name: str) -> None:
-                show("projects", number - 1, count)
+            def tell(what: str, number: int, count: int, name: str) -> None:
+                show(what, number - 1, count)
                 if not as_json:
-                    sys.stderr.write(f"[{number}/{count}] {harmless(name)}\n")
+                    kind = "" if what == "projects" else f"{what} "
+                    sys.stderr.write(f"{kind}[{number}/{count}] {harmless(name)}\n")
 
             report = asyncio.run(
                 migrations.from_layout(settings, source, is_dry=dry_run, tell=tell)
@@ -64,7 +65,7 @@ def from_layout(
         show_json(dataclasses.asdict(report))
     else:
         _show(report)
-    if any(one.state == "failed" for one in report.projects):
+    if report.lost or any(one.state == "failed" for one in report.projects):
         raise typer.Exit(ExitCode.ERROR)
 
 
@@ -176,12 +177,15 @@ async def _moved(
 
 def _show(report: "Report") -> None:
     show_table(
-        ["project", "state", "tasks", "attempts", "worktrees", "merges"],
+        ["project", "state", "tasks", "attempts", "worktrees", "merges", "images"],
         [
-            (one.name, one.state, one.tasks, one.attempts, one.worktrees, one.merges)
+            (one.name, one.state, one.tasks, one.attempts, one.worktrees, one.merges, one.images)
             for one in report.projects
         ],
     )
+    say(f"New: {report.tags} tags, {report.images} images.")
+    for words in report.lost:
+        say(f"Not taken over: {words}")
     for one in report.projects:
         for note in one.notes:
             say(f"{one.name}: {note}")

@@ -34,9 +34,15 @@ COLUMNS: Mapping[str, Sequence[str]] = {
         *("worktree_deleted", "setup_completed_at", "created_at", "updated_at"),
     ),
     "merges": ("id", "task_attempt_id", "merge_type", "merge_commit", "target_branch_name", "created_at"),
+    "tags": ("id", "tag_name", "content", "created_at", "updated_at"),
+    "images": (
+        *("id", "file_path", "original_name", "mime_type", "size_bytes", "hash"),
+        *("created_at", "updated_at"),
+    ),
+    "task_images": ("task_id", "image_id"),
 }  # fmt: skip
 """What is taken over, by table."""
-_IDS = {"id", "project_id", "task_id", "task_attempt_id", "parent_task_attempt"}
+_IDS = {"id", "project_id", "task_id", "task_attempt_id", "parent_task_attempt", "image_id"}
 _TIMES = {"created_at", "updated_at", "setup_completed_at"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -53,6 +59,9 @@ class OldRecords:
     tasks: Sequence[Row]
     attempts: Sequence[Row]
     merges: Sequence[Row]
+    tags: Sequence[Row]
+    images: Sequence[Row]
+    task_images: Sequence[Row]
     missing: Sequence[str]
     left: Mapping[str, int]
     unreadable: Sequence[str]
@@ -108,6 +117,9 @@ def _read(database: sqlite3.Connection) -> OldRecords:
         tasks=found["tasks"],
         attempts=found["task_attempts"],
         merges=found["merges"],
+        tags=found["tags"],
+        images=found["images"],
+        task_images=found["task_images"],
         missing=missing,
         left=left,
         unreadable=unreadable,

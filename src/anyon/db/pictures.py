@@ -1,8 +1,9 @@
 """Queries on pictures. Their bytes are in a table of their own, which only ``content`` reads."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from anyon.db.rows import all_of, columns, one_of, values, visible
 from anyon.db.schema import picture_contents, pictures, task_pictures, tasks
@@ -12,9 +13,16 @@ from anyon.domain.ids import PictureId, TaskId, UserId
 _ALL = select(*columns(Picture, pictures))
 
 
-def add(connection: Connection, picture: Picture, content: bytes) -> None:
-    """Record a picture and its bytes."""
-    connection.execute(insert(pictures).values(values(picture, pictures)))
+def add(
+    connection: Connection,
+    picture: Picture,
+    content: bytes,
+    *,
+    brought_in_at: datetime | None = None,
+) -> None:
+    """Record a picture, which a migration brought in, if it did; and its bytes."""
+    row = values(picture, pictures) | {"brought_in_at": brought_in_at}
+    connection.execute(insert(pictures).values(row))
     row = {"picture_id": picture.id, "content": content}
     connection.execute(insert(picture_contents).values(row))
 
@@ -92,6 +100,20 @@ def remove(connection: Connection, user: UserId, picture: PictureId) -> bool:
     """Delete a user's own picture, its bytes, and it from all tasks; False where there is none."""
     query = delete(pictures).where(pictures.c.id == picture, pictures.c.user_id == user)
     return connection.execute(query).rowcount > 0
+
+
+def has_brought_in(connection: Connection) -> bool:
+    """Say whether migrations brought anything in."""
+    query = select(pictures.c.id).where(pictures.c.brought_in_at.is_not(None))
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def take_back(connection: Connection) -> None:
+    """Delete what migrations brought in, but what is attached to a task: that is its owner's own now."""
+    brought = pictures.c.brought_in_at.is_not(None)
+    used = select(task_pictures.c.picture_id)
+    connection.execute(delete(pictures).where(brought, pictures.c.id.not_in(used)))
+    connection.execute(update(pictures).where(brought).values(brought_in_at=None))
 
 
 def _seen_by(user: UserId) -> ColumnElement[bool]:

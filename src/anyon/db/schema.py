@@ -116,6 +116,8 @@ tags = _table(
     Column("content", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # When a migration brought it in; a rollback takes it away again.
+    Column("brought_in_at", UtcTime),
 )
 pictures = _table(
     "pictures",
@@ -128,6 +130,8 @@ pictures = _table(
     Column("sha256", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    # As a tag's.
+    Column("brought_in_at", UtcTime),
     Index("ux_pictures_sha256", "user_id", "sha256", unique=True),
     Index("ux_pictures_file", "user_id", "file", unique=True),
 )

@@ -1,6 +1,7 @@
 """Queries on tags: each user has their own."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -13,9 +14,10 @@ from anyon.domain.ids import TagId, UserId
 _ALL = select(*columns(Tag, tags))
 
 
-def add(connection: Connection, tag: Tag) -> None:
-    """Record a tag."""
-    connection.execute(insert(tags).values(values(tag, tags)))
+def add(connection: Connection, tag: Tag, *, brought_in_at: datetime | None = None) -> None:
+    """Record a tag, which a migration brought in, if it did."""
+    row = values(tag, tags) | {"brought_in_at": brought_in_at}
+    connection.execute(insert(tags).values(row))
 
 
 def get(connection: Connection, user: UserId, tag: TagId) -> Tag | None:
@@ -49,3 +51,16 @@ def remove(connection: Connection, user: UserId, tag: TagId) -> bool:
     """Delete a user's tag; False where there is none."""
     query = delete(tags).where(tags.c.id == tag, tags.c.user_id == user)
     return connection.execute(query).rowcount > 0
+
+
+def brought_in(connection: Connection, *, only_changed: bool = False) -> Sequence[Tag]:
+    """Return what migrations brought in; with *only_changed* what was changed since."""
+    query = _ALL.where(tags.c.brought_in_at.is_not(None)).order_by(tags.c.name, tags.c.id)
+    if only_changed:
+        query = query.where(tags.c.updated_at > tags.c.brought_in_at)
+    return all_of(connection, Tag, query)
+
+
+def take_back(connection: Connection) -> None:
+    """Delete what migrations brought in."""
+    connection.execute(delete(tags).where(tags.c.brought_in_at.is_not(None)))

@@ -7,8 +7,8 @@ read.
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
 from anyon.db import events as event_rows
 from anyon.db import merges as merge_rows
+from anyon.db import pictures as picture_rows
 from anyon.db import projects as project_rows
 from anyon.db import tasks as task_rows
 from anyon.db import users as user_rows
@@ -26,49 +27,28 @@ from anyon.db.databases import Database
 from anyon.db.old_databases import OldRecords
 from anyon.domain import layout
 from anyon.domain.actors import LOCAL_ACTOR
-from anyon.domain.entities import Attempt, Project
+from anyon.domain.entities import Attempt, Project, Task
 from anyon.domain.errors import AnyonError, ConflictError
-from anyon.domain.ids import AttemptId, ProjectId, TaskId
+from anyon.domain.ids import AttemptId, PictureId, ProjectId
 from anyon.domain.states import Phase
 from anyon.git.names import branch_for, check_branch
 from anyon.git.repository import Repositories, Repository
-from anyon.services import old_layouts, takeovers, trees
+from anyon.services import old_layouts, outcomes, takeovers, trees
 from anyon.services.attempts import PREFIX
 from anyon.services.containers import Containers
 from anyon.services.homes import Homes
 from anyon.services.journals import note_brought_in
 from anyon.services.leases import Leases
+from anyon.services.old_belongings import Belongings, OldBelongings
 from anyon.services.old_layouts import OldLayout, OldWorktree
 from anyon.services.old_records import Fitting
+from anyon.services.outcomes import Outcome, Report
+from anyon.services.pictures import QUOTA
 from anyon.services.projects import Projects
 from anyon.services.views import Views
 
 log = structlog.get_logger(__name__)
 Row = Mapping[str, Any]
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What became of one project. ``state``: migrated, there, failed, or planned (a dry run)."""
-
-    id: str
-    name: str
-    state: str = "planned"
-    tasks: int = 0
-    attempts: int = 0
-    worktrees: int = 0
-    merges: int = 0
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What became of all; ``left`` counts old rows, by table, that have no place here."""
-
-    projects: list[Outcome]
-    missing: Sequence[str]
-    left: Mapping[str, int]
-    notes: list[str]
 
 
 class Migrations:
@@ -87,6 +67,7 @@ class Migrations:
         default_agent: str,
         views: Views,
         clock: Clock,
+        picture_quota: int = QUOTA,
     ) -> None:
         self._db = db
         self._projects = projects
@@ -98,6 +79,7 @@ class Migrations:
         self._default_agent = default_agent
         self._views = views
         self._clock = clock
+        self._belongings = OldBelongings(db=db, clock=clock, quota=picture_quota)
 
     async def run(
         self,
@@ -105,9 +87,9 @@ class Migrations:
         records: OldRecords,
         *,
         is_dry: bool = False,
-        tell: Callable[[int, int, str], None] = lambda *_: None,
+        tell: Callable[[str, int, int, str], None] = lambda *_: None,
     ) -> Report:
-        """Bring in what is not here yet; *tell* hears (number, of how many, name) before each project.
+        """Bring in what is not here yet; *tell* hears (of what, number, of how many, name) before each.
 
         What fails for one project leaves nothing of it behind, is in the report, and does not keep
         the others. A dry run only looks.
@@ -118,12 +100,13 @@ class Migrations:
             left=records.left,
             notes=[f"left out: {words}" for words in records.unreadable],
         )
+        belongings = await self._belongings.run(old, records, report, is_dry=is_dry, tell=tell)
         for number, row in enumerate(records.projects, 1):
             outcome = Outcome(id=row["id"], name=str(row["name"]))
             report.projects.append(outcome)
-            tell(number, len(records.projects), outcome.name)
+            tell("projects", number, len(records.projects), outcome.name)
             try:
-                await self._project(old, records, row, outcome, is_dry=is_dry)
+                await self._project(old, records, row, outcome, belongings, is_dry=is_dry)
             except AnyonError as error:
                 log.warning("migration.failed", project=row["id"], error=repr(error))
                 outcome.state = "failed"
@@ -131,7 +114,14 @@ class Migrations:
         return report
 
     async def _project(
-        self, old: OldLayout, records: OldRecords, row: Row, outcome: Outcome, *, is_dry: bool
+        self,
+        old: OldLayout,
+        records: OldRecords,
+        row: Row,
+        outcome: Outcome,
+        belongings: Belongings,
+        *,
+        is_dry: bool,
     ) -> None:
         project_id = ProjectId(row["id"])
         found = await self._db.read(project_rows.find, project_id)
@@ -140,7 +130,7 @@ class Migrations:
         source = await asyncio.to_thread(old.repository, row["git_repo_path"], outcome.name)
         worktrees = await asyncio.to_thread(old.worktrees, source)
         if is_dry:
-            _count(records, project_id, outcome, worktrees)
+            outcomes.count(records, project_id, outcome, worktrees)
             return
         if found is not None and found.phase is Phase.CREATING:  # an earlier run was cut off
             await self._projects.undo(found)
@@ -149,7 +139,7 @@ class Migrations:
         if found is None:
             found = await self._make(row, source, outcome)
         outcome.name = found.name
-        if await self._fill(records, found, worktrees, outcome):
+        if await self._fill(records, found, worktrees, outcome, belongings):
             now = self._clock.now()
             await asyncio.to_thread(note_brought_in, self._homes.home, found, source, now)
 
@@ -195,6 +185,7 @@ class Migrations:
         project: Project,
         worktrees: Mapping[str, OldWorktree],
         outcome: Outcome,
+        belongings: Belongings,
     ) -> bool:
         """Bring in what is not here yet, then let the container rest, to be saved by the server; say whether there was anything."""
         attempts = [row for row in records.attempts if row["task_id"]]
@@ -203,12 +194,15 @@ class Migrations:
         mine = [row for row in records.tasks if row["project_id"] == project.id]
         for row in mine:
             task = fitting.task(row, has_attempts=row["id"] in with_attempts)
-            outcome.tasks += await self._db.write(_add_task, task)
+            attached = belongings.of_task(records, task.id)
+            task = replace(task, description=belongings.renamed(task.description))
+            is_new, count = await self._db.write(_add_task, task, attached)
+            outcome.tasks, outcome.images = outcome.tasks + is_new, outcome.images + count
         ids = {row["id"]: row for row in mine}
         due = [row for row in attempts if row["task_id"] in ids]
         there = {one.id for one in await self._db.read(_attempts_of, project.id)}
         new = [row for row in due if row["id"] not in there]
-        _tell_of_left(new, worktrees, due, outcome)
+        outcomes.tell_of_left(new, worktrees, due, outcome)
         if new:
             async with self._containers.awake(project, holder=project.id, reason="migration"):
                 for row in new:
@@ -238,7 +232,7 @@ class Migrations:
         attempt = fitting.attempt(
             row, project=project.id, agent=self._agent(row, outcome), branch=branch, target=target
         )
-        worktree = _worktree_of(row, worktrees)
+        worktree = outcomes.worktree_of(row, worktrees)
         if worktree is not None and not row["worktree_deleted"]:
             try:
                 attempt = await self._take_over(project, attempt, title, worktree, outcome)
@@ -310,46 +304,6 @@ class Migrations:
                 outcome.merges += await self._db.write(_add_merge, merge)
 
 
-def _count(
-    records: OldRecords, project: ProjectId, outcome: Outcome, worktrees: Mapping[str, OldWorktree]
-) -> None:
-    tasks = {row["id"] for row in records.tasks if row["project_id"] == project}
-    attempts = [row for row in records.attempts if row["task_id"] in tasks]
-    ids = {row["id"] for row in attempts}
-    outcome.tasks, outcome.attempts = len(tasks), len(attempts)
-    outcome.worktrees = sum(
-        _worktree_of(row, worktrees) is not None and not row["worktree_deleted"] for row in attempts
-    )
-    outcome.merges = sum(row["task_attempt_id"] in ids for row in records.merges)
-
-
-def _worktree_of(row: Row, worktrees: Mapping[str, OldWorktree]) -> OldWorktree | None:
-    """Return an attempt's worktree: by its recorded path, else by the branch it has checked out."""
-    recorded = PurePosixPath(str(row["container_ref"] or "")).name
-    if recorded in worktrees:
-        return worktrees[recorded]
-    branch = row["branch"]
-    return next((one for one in worktrees.values() if branch and one.branch == branch), None)
-
-
-def _tell_of_left(
-    new: Sequence[Row], worktrees: Mapping[str, OldWorktree], due: Sequence[Row], outcome: Outcome
-) -> None:
-    """Note worktrees that no attempt claims, and attempts whose worktree is not there."""
-    claimed = set()
-    for row in due:
-        worktree = _worktree_of(row, worktrees)
-        if worktree is not None and not row["worktree_deleted"]:
-            claimed.add(worktree.path.name)
-        elif row in new and not row["worktree_deleted"]:
-            outcome.notes.append(f"the worktree of attempt {row['id']} is not there any more")
-    outcome.notes += [
-        f"the worktree {name!r} is no attempt's, and stays behind"
-        for name in worktrees
-        if name not in claimed
-    ]
-
-
 async def _prove(source: Path, copy: Path) -> None:
     """Compare every file's content, mode and kind."""
     name = await asyncio.to_thread(old_layouts.differing, source, copy)
@@ -368,11 +322,12 @@ async def _prove_refs(repository: Repository, wanted: Mapping[str, str]) -> None
         raise ConflictError(f"references are not the same: {', '.join(lost)}", code="copy_differs")
 
 
-def _add_task(connection: Connection, task: Any) -> int:
-    if task_rows.find(connection, TaskId(task.id)) is not None:
-        return 0
-    task_rows.add(connection, task)
-    return 1
+def _add_task(connection: Connection, task: Task, attached: Sequence[PictureId]) -> tuple[int, int]:
+    """Add what is not here of a task and its pictures; return how many of either that was."""
+    is_new = task_rows.find(connection, task.id) is None
+    if is_new:
+        task_rows.add(connection, task)
+    return int(is_new), sum(picture_rows.attach(connection, task.id, one) for one in attached)
 
 
 def _add_attempt(connection: Connection, attempt: Attempt, notes: list[str]) -> int:

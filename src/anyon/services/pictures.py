@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -77,7 +78,14 @@ class Pictures:
             raise _unknown()
 
 
-def add(connection: Connection, picture: Picture, content: bytes, quota: int) -> None:
+def add(
+    connection: Connection,
+    picture: Picture,
+    content: bytes,
+    quota: int,
+    *,
+    brought_in_at: datetime | None = None,
+) -> None:
     """Record a picture; OverLimitError (``images_full``) where its user's would be too much."""
     used = picture_rows.used_bytes(connection, picture.user_id)
     if used + picture.size_bytes > quota:
@@ -88,7 +96,7 @@ def add(connection: Connection, picture: Picture, content: bytes, quota: int) ->
         )
     name = "local" if picture.user_id == LOCAL_USER else picture.user_id
     user_rows.ensure(connection, picture.user_id, name, picture.created_at)
-    picture_rows.add(connection, picture, content)
+    picture_rows.add(connection, picture, content, brought_in_at=brought_in_at)
 
 
 def check(

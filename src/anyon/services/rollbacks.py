@@ -14,8 +14,10 @@ from anyon.clock import Clock
 from anyon.db import attempts as attempt_rows
 from anyon.db import events as event_rows
 from anyon.db import looks as look_rows
+from anyon.db import pictures as picture_rows
 from anyon.db import processes as process_rows
 from anyon.db import projects as project_rows
+from anyon.db import tags as tag_rows
 from anyon.db import tasks as task_rows
 from anyon.db.databases import Database
 from anyon.domain.entities import Project
@@ -69,7 +71,7 @@ class Rollbacks:
         kinds = [one.kind for one in records if one.kind is not Kind.TO_DISK]
         if kinds:
             return kinds[0]
-        if await self._db.read(event_rows.projects_with, "project.created", "migrated"):
+        if await self._db.read(_has_brought_in):
             return Kind.FROM_LAYOUT  # cut off before the first project was whole
         raise NotFoundError(
             "nothing was migrated here, or all of it was undone",
@@ -84,6 +86,10 @@ class Rollbacks:
             words = await self._since(project, record, kind)
             if words:
                 found.append(Lost(project=project.id, name=project.name, words=words))
+        if kind is Kind.FROM_LAYOUT:
+            changed = await self._db.read(tag_rows.brought_in, only_changed=True)
+            words = "this tag was changed since"
+            found += [Lost(project="", name=tag.name, words=words) for tag in changed]
         return found
 
     async def run(
@@ -104,6 +110,8 @@ class Rollbacks:
                 state, path = "restored", await self._restored(project, record)
             self._journal.forget(project.id)
             found.append(Undone(project=project.id, name=project.name, state=state, path=path))
+        if kind is Kind.FROM_LAYOUT:  # last: what is attached to nothing any more goes
+            await self._db.write(_take_back)
         return found
 
     async def _concerned(self, kind: Kind) -> Sequence[tuple[Project, Record | None]]:
@@ -150,6 +158,18 @@ class Rollbacks:
         except AnyonError as error:
             log.warning("rollback.copy_left", project=project.id, code=error.code)
         return record.source
+
+
+def _has_brought_in(connection: Connection) -> bool:
+    """Say whether a migration that was cut off before its first project was whole has left anything."""
+    has_projects = bool(event_rows.projects_with(connection, "project.created", "migrated"))
+    has_pictures = picture_rows.has_brought_in(connection)
+    return has_projects or has_pictures or bool(tag_rows.brought_in(connection))
+
+
+def _take_back(connection: Connection) -> None:
+    picture_rows.take_back(connection)
+    tag_rows.take_back(connection)
 
 
 def _relocate(connection: Connection, project: Project, path: str, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """Use cases on tags: texts that a user keeps under a name, to put them into prompts."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -67,7 +68,7 @@ class Tags:
             raise _unknown()
 
 
-def add(connection: Connection, tag: Tag) -> None:
+def add(connection: Connection, tag: Tag, *, brought_in_at: datetime | None = None) -> None:
     """Record a tag; OverLimitError (``tags_full``) where its user has too many."""
     if tag_rows.count(connection, tag.user_id) >= MOST:
         raise OverLimitError(
@@ -75,7 +76,7 @@ def add(connection: Connection, tag: Tag) -> None:
         )
     name = "local" if tag.user_id == LOCAL_USER else tag.user_id
     user_rows.ensure(connection, tag.user_id, name, tag.created_at)
-    tag_rows.add(connection, tag)
+    tag_rows.add(connection, tag, brought_in_at=brought_in_at)
 
 
 def _change(connection: Connection, user: UserId, tag_id: TagId, changes: dict[str, Any]) -> Tag:

@@ -130,6 +130,30 @@ class PicturesContract:
         assert await db.write(tags.remove, user, later.id)
         assert await db.read(tags.count, user) == 1
 
+    async def test_what_a_migration_brought_in_is_taken_back(self, db: Database) -> None:
+        """A rollback deletes that, and nothing else; what is attached to a task by then stays, as the owner's own."""
+        user, _, task, *_ = await db.write(add_all)
+        own, brought, used = (picture_of(user, sha256) for sha256 in ("aa", "bb", "cc"))
+        await db.write(pictures.add, own, b"x")
+        for one in (brought, used):
+            await db.write(pictures.add, one, b"x", brought_in_at=NOW)
+        await db.write(pictures.attach, task.id, used.id)
+        mine, theirs, changed = (_tag(user, name) for name in "abc")
+        await db.write(tags.add, mine)
+        for tag in (theirs, changed):
+            await db.write(tags.add, tag, brought_in_at=NOW)
+        later = {"updated_at": NOW + timedelta(seconds=1)}
+        await db.write(tags.change, changed.id, later)
+        assert await db.read(tags.brought_in, only_changed=True) == [replace(changed, **later)]
+        assert await db.read(pictures.has_brought_in)
+        await db.write(tags.take_back)
+        await db.write(pictures.take_back)
+        assert await db.read(tags.of_user, user) == [mine]
+        assert await db.read(pictures.find, brought.id) is None
+        for one in (own, used):
+            assert await db.read(pictures.find, one.id) == one
+        assert not await db.read(pictures.has_brought_in)
+
 
 def _tag(user: UserId, name: str = "태그") -> Tag:
     tag_id = TagId(new_id())

@@ -1,5 +1,6 @@
 """An old installation as migrations find it: repositories, worktrees with work in them, a database."""
 
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -17,7 +18,11 @@ CREATE TABLE task_attempts (id BLOB PRIMARY KEY, task_id BLOB, container_ref TEX
   target_branch TEXT, executor TEXT, worktree_deleted INTEGER, created_at TEXT, updated_at TEXT);
 CREATE TABLE merges (id BLOB PRIMARY KEY, task_attempt_id BLOB, merge_type TEXT, merge_commit TEXT,
   pr_number INTEGER, target_branch_name TEXT, created_at TEXT);
-CREATE TABLE tags (id BLOB PRIMARY KEY, tag_name TEXT, content TEXT);
+CREATE TABLE tags (id BLOB PRIMARY KEY, tag_name TEXT, content TEXT, created_at TEXT, updated_at TEXT);
+CREATE TABLE images (id BLOB PRIMARY KEY, file_path TEXT, original_name TEXT, mime_type TEXT,
+  size_bytes INTEGER, hash TEXT, created_at TEXT, updated_at TEXT);
+CREATE TABLE task_images (id BLOB PRIMARY KEY, task_id BLOB, image_id BLOB, created_at TEXT);
+CREATE TABLE drafts (id BLOB PRIMARY KEY, prompt TEXT);
 """
 """The old schema, of a version that has no ``setup_completed_at``."""
 AT = "2025-03-04 05:06:07.089"
@@ -110,9 +115,36 @@ class OldInstallation:
             merge_commit=commit, target_branch_name="main", created_at=AT,
         )  # fmt: skip
 
-    def tag(self, name: str) -> None:
-        """Record a tag, which has no place in the new database."""
-        self._row("tags", name, tag_name=name, content="words")
+    def tag(self, name: str, content: str = "words") -> None:
+        """Record a tag."""
+        self._row("tags", name, tag_name=name, content=content, created_at=AT, updated_at=AT)
+
+    def image(
+        self, key: str, content: bytes, *tasks: str, place: str = "data/images", recorded: str = ""
+    ) -> Path:
+        """Record an image named *key*, attached to *tasks*, with its file in *place*; return where it is."""
+        file = self.root / place / f"{len(self.ids)}_{key.replace(' ', '_')}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        self._row(
+            "images", key, file_path=recorded or file.name, original_name=key,
+            mime_type="image/png", size_bytes=len(content),
+            hash=hashlib.sha256(content).hexdigest(), created_at=self._later(), updated_at=AT,
+        )  # fmt: skip
+        for task in tasks:
+            self._row(
+                "task_images", f"{key} of {task}", task_id=self.ids[task].bytes,
+                image_id=self.ids[key].bytes, created_at=self._later(),
+            )  # fmt: skip
+        return file
+
+    def draft(self, prompt: str) -> None:
+        """Record an unsent text, which has no place in the new database."""
+        self._row("drafts", prompt, prompt=prompt)
+
+    def _later(self) -> str:
+        """Return a time after that of the row before."""
+        return f"{AT[:-3]}{len(self.ids):03}"
 
     def _row(self, table: str, key: str, **fields: object) -> None:
         self.ids[key] = uuid.uuid4()

@@ -19,8 +19,9 @@ from anyon.engines.memory import MemoryEngine
 from anyon.git.repositories import GitRepositories
 from anyon.processes.durable import DurableProcesses
 from anyon.services import Parts, build
-from anyon.services.migrations import Migrations, Outcome, Report
+from anyon.services.migrations import Migrations
 from anyon.services.old_layouts import OldLayout
+from anyon.services.outcomes import Outcome, Report
 from anyon.wiring import engines
 from anyon.wiring.pidfile import only_server
 
@@ -32,7 +33,7 @@ async def from_layout(
     source: Path,
     *,
     is_dry: bool,
-    tell: Callable[[int, int, str], None],
+    tell: Callable[[str, int, int, str], None],
 ) -> Report:
     """Bring the old installation at *source* into this home; no server may use it meanwhile.
 
@@ -107,6 +108,7 @@ async def _opened(settings: Settings, *, is_dry: bool) -> AsyncIterator[Migratio
                 default_agent=settings.default_agent,
                 views=services.views,
                 clock=clock,
+                picture_quota=settings.picture_quota,
             )
         finally:
             await services.close()

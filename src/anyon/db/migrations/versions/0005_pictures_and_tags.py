@@ -21,6 +21,7 @@ def upgrade() -> None:
         Column("content", Text, nullable=False),
         Column("created_at", UtcTime, nullable=False),
         Column("updated_at", UtcTime, nullable=False),
+        Column("brought_in_at", UtcTime),
         sqlite_strict=True,
     )
     op.create_index("ix_tags_user_id", "tags", ["user_id"])
@@ -35,6 +36,7 @@ def upgrade() -> None:
         Column("sha256", Text, nullable=False),
         Column("created_at", UtcTime, nullable=False),
         Column("updated_at", UtcTime, nullable=False),
+        Column("brought_in_at", UtcTime),
         sqlite_strict=True,
     )
     op.create_index("ux_pictures_sha256", "pictures", ["user_id", "sha256"], unique=True)
