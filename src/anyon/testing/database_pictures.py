@@ -142,9 +142,10 @@ class PicturesContract:
         await db.write(tags.add, mine)
         for tag in (theirs, changed):
             await db.write(tags.add, tag, brought_in_at=NOW)
-        later = {"updated_at": NOW + timedelta(seconds=1)}
-        await db.write(tags.change, changed.id, later)
-        assert await db.read(tags.brought_in, only_changed=True) == [replace(changed, **later)]
+        later = NOW + timedelta(seconds=1)
+        await db.write(tags.change, changed.id, {"updated_at": later})
+        changed = replace(changed, updated_at=later)
+        assert await db.read(tags.brought_in, only_changed=True) == [changed]
         assert await db.read(pictures.has_brought_in)
         await db.write(tags.take_back)
         await db.write(pictures.take_back)
