@@ -201,6 +201,13 @@ SCENARIOS: dict[str, Scenario] = {
         "move.source_put_away",
         "move.readdressed",
     ),
+    **named(
+        Scenario(places.roll_back, ONE, is_apart=True, is_long=True),
+        "rollback.noted",
+        "rollback.project_undone",
+        "rollback.unmounted",
+        "rollback.storage_put_back",
+    ),
     **named(Scenario(states.replicate, ONE, is_apart=True, is_long=True), "replica.file_put"),
     **named(
         Scenario(states.compact, ONE, is_apart=True),

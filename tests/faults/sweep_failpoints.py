@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.faults.failpoint_lives import create, delete, stop
 from tests.faults.failpoint_pasts import put_back
+from tests.faults.failpoint_places import roll_back
 from tests.faults.failpoint_scenarios import SCENARIOS
 from tests.faults.failpoint_stages import Scenario, Stage
 
@@ -23,6 +24,7 @@ from anyon.db import projects as project_rows
 from anyon.domain.states import Phase
 from anyon.services import swaps
 from anyon.services.builders import Services
+from anyon.services.journals import Journal
 from anyon.services.projects import Projects
 from anyon.services.steps import Steps
 
@@ -79,6 +81,10 @@ async def _not_undone(*_: object) -> None:
     return
 
 
+def _not_noted(*_: object) -> None:
+    return
+
+
 def _in_two_steps(name: bytes, *, one: int, other: int) -> bool:
     os.rename(name, b"former", src_dir_fd=other, dst_dir_fd=one)
     return False
@@ -101,6 +107,7 @@ UNSAFE: dict[str, tuple[Any, str, Any, Callable[[Stage, str], object], str]] = {
         put_back,
         "path_restore.exchanged",
     ),
+    "rollback_not_noted": (Journal, "begin_undoing", _not_noted, roll_back, "rollback.unmounted"),
     "creation_not_undone": (Services, "_recover", _not_undone, create, "create.container_up"),
 }
 """What is broken, by what, and the story and the point at which that shows."""
@@ -114,6 +121,14 @@ def find(stage: Stage, name: str) -> None:
         setattr(owner, attribute, broken)
 
     stage.server.kill()
+    if SCENARIOS[point].is_apart:
+        patch()
+        try:
+            act(stage, point)
+        except AssertionError as error:
+            print(f"found {error}")
+            return
+        raise AssertionError(f"{name} was not seen")
     stage.server.start(patch=patch)
     stage.server.answer()
     act(stage, point)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from anyon.domain.entities import Project
 from anyon.domain.ids import ProjectId
@@ -48,18 +49,30 @@ class Record:
     modes: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoing:
+    """A way back that is begun and not proven yet: of which kind, and of which projects (their names by id)."""
+
+    kind: Kind
+    at: datetime
+    projects: Mapping[ProjectId, str]
+
+
 class Journal:
     """The records of a home, one file each, written whole or not at all."""
 
     def __init__(self, home: Path) -> None:
         self._place = home / "moves"
+        self._undoing = self._place / "undoing"
 
     def write(self, record: Record) -> None:
         """Keep a record, in place of the project's former one."""
-        self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
         plain = asdict(record)
         plain |= {"at": record.at.isoformat(), "files": fingerprints.dumped(record.files)}
-        path = self._path(record.project)
+        self._keep(self._path(record.project), plain)
+
+    def _keep(self, path: Path, plain: Mapping[str, Any]) -> None:
+        self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_suffix(".new")
         with fresh.open("w", encoding="utf-8", errors="surrogateescape") as file:
             json.dump(plain, file)
@@ -82,6 +95,28 @@ class Journal:
     def forget(self, project: ProjectId) -> None:
         """Drop a project's record."""
         self._path(project).unlink(missing_ok=True)
+
+    def begin_undoing(self, undoing: Undoing) -> None:
+        """Note that a way back is begun: it goes with ``end_undoing``, after all records of projects."""
+        self._keep(self._undoing, {**asdict(undoing), "at": undoing.at.isoformat()})
+
+    def undoing(self) -> Undoing | None:
+        """Return the way back that is not at its end; None where none is, or something was moved since."""
+        try:
+            plain = json.loads(self._undoing.read_text(encoding="utf-8", errors="surrogateescape"))
+        except FileNotFoundError:
+            return None
+        found = Undoing(
+            kind=Kind(plain["kind"]),
+            at=datetime.fromisoformat(plain["at"]),
+            projects={ProjectId(key): name for key, name in plain["projects"].items()},
+        )
+        is_last = all(one.at <= found.at for one in self.all() if one.kind is not Kind.TO_DISK)
+        return found if is_last else None
+
+    def end_undoing(self) -> None:
+        """Note that it is at its end."""
+        self._undoing.unlink(missing_ok=True)
 
     def _path(self, project: ProjectId) -> Path:
         return self._place / f"{project}.json"

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +24,10 @@ from anyon.domain.entities import Project
 from anyon.domain.errors import AnyonError, ConflictError, NotFoundError
 from anyon.domain.states import Phase
 from anyon.engines.engine import Engine
+from anyon.failpoints import reached
 from anyon.services import fingerprints
 from anyon.services.homes import Homes
-from anyon.services.journals import Journal, Kind, Record
+from anyon.services.journals import Journal, Kind, Record, Undoing
 from anyon.services.projects import Projects
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,10 @@ class Rollbacks:
         self._journal = Journal(homes.home)
 
     async def kind(self) -> Kind:
-        """Return what is undone: what was done last. NotFoundError ``nothing_to_undo``."""
+        """Return what is undone: what was done last, or is undone in part. NotFoundError ``nothing_to_undo``."""
+        undoing = self._journal.undoing()
+        if undoing is not None:
+            return undoing.kind
         records = self._journal.all()
         kinds = [one.kind for one in records if one.kind is not Kind.TO_DISK]
         if kinds:
@@ -98,9 +102,19 @@ class Rollbacks:
         *,
         tell: Callable[[int, int, str], None] = lambda *_: None,
     ) -> Sequence[Undone]:
-        """Undo the migration, whatever would be lost; *tell* hears (number, of how many, name) before each."""
+        """Undo the migration, whatever would be lost; *tell* hears (number, of how many, name) before each.
+
+        Return all that was undone, by a former try too. ``finish`` must follow: until then it is
+        found, and repeated, as one that is not at its end.
+        """
         concerned = await self._concerned(kind)
-        found = []
+        before = self._journal.undoing()
+        former = {} if before is None else before.projects
+        names = {**former, **{project.id: project.name for project, _ in concerned}}
+        at = self._clock.now() if before is None else before.at
+        self._journal.begin_undoing(Undoing(kind=kind, at=at, projects=names))
+        reached("rollback.noted")
+        found = await self._undone(kind, set(former) - {project.id for project, _ in concerned})
         for number, (project, record) in enumerate(concerned, 1):
             tell(number, len(concerned), project.name)
             if kind is Kind.FROM_LAYOUT:
@@ -109,10 +123,28 @@ class Rollbacks:
             else:
                 state, path = "restored", await self._restored(project, record)
             self._journal.forget(project.id)
+            reached("rollback.project_undone")
             found.append(Undone(project=project.id, name=project.name, state=state, path=path))
         if kind is Kind.FROM_LAYOUT:  # last: what is attached to nothing any more goes
             await self._db.write(_take_back)
         return found
+
+    def finish(self) -> None:
+        """Note that nothing of it is left to do."""
+        self._journal.end_undoing()
+
+    async def _undone(self, kind: Kind, former: Collection[str]) -> list[Undone]:
+        """Return what a try that was cut off has undone; a project that was deleted since is none of it."""
+        undoing = self._journal.undoing()
+        names = {} if undoing is None else undoing.projects
+        if kind is Kind.FROM_LAYOUT:
+            removed = [one for one in names if one in former]
+            return [Undone(project=i, name=names[i], state="removed", path="") for i in removed]
+        living = await self._db.read(project_rows.living)
+        back = [one for one in living if one.id in former]
+        return [
+            Undone(project=one.id, name=one.name, state="restored", path=one.path) for one in back
+        ]
 
     async def _concerned(self, kind: Kind) -> Sequence[tuple[Project, Record | None]]:
         living = await self._db.read(project_rows.living)

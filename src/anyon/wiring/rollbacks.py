@@ -10,6 +10,7 @@ import httpx
 
 from anyon.config import STORAGE_FILE, Settings
 from anyon.domain.errors import AnyonError, ConflictError
+from anyon.failpoints import reached
 from anyon.services.journals import Kind
 from anyon.services.rollbacks import Lost, Rollbacks, Undone
 from anyon.wiring import mounts
@@ -37,7 +38,7 @@ async def roll_back(
     discard_work: bool,
     tell: Callable[[int, int, str], None],
 ) -> Report:
-    """Undo this home's last migration; no server may use it meanwhile.
+    """Undo this home's last migration; no server may use it meanwhile. Cut off anywhere, a repeat ends it.
 
     ConflictError: ``home_in_use``, ``work_since`` (with all of it in the message; *discard_work*
     loses it), ``rollback_unproven``. NotFoundError ``nothing_to_undo``. UnavailableError where
@@ -59,7 +60,8 @@ async def roll_back(
             settings = replace(settings, storage="checkpoints")
         async with assembled(settings) as anyon:
             answer = await _answer(anyon)
-        _prove(done, answer)
+            _prove(done, answer)
+            _rollbacks(anyon).finish()
         names = [str(one["name"]) for one in answer]
         return Report(kind=kind, projects=done, lost=lost, answer=names, notes=notes)
 
@@ -85,19 +87,22 @@ def _refusal(lost: Sequence[Lost]) -> ConflictError:
 
 
 async def _storage_back(settings: Settings) -> list[str]:
-    """Set storage back to what it was, let the mount go, and tell what only the operator can change."""
+    """Let the mount go, set storage back to what it was, and tell what only the operator can change."""
     notes = []
-    replaced = mounts.put_back(settings)
-    if replaced is not None:
-        notes.append(
-            f"{STORAGE_FILE} is as it was before the mount; what it was lies in {replaced}."
-        )
+    # The setting goes last: as long as it names the mount a try that was cut off finds the mount.
     if settings.storage != "checkpoints":
         spec = mounts.spec(settings, uid=0, gid=0)
         try:
             await mounts.mounter(settings).unmount(spec)
         except AnyonError as error:
             notes.append(f"the bucket is still mounted: {error.message}")
+    reached("rollback.unmounted")
+    replaced = mounts.put_back(settings)
+    reached("rollback.storage_put_back")
+    if replaced is not None:
+        notes.append(
+            f"{STORAGE_FILE} is as it was before the mount; what it was lies in {replaced}."
+        )
     notes.append(
         "Where ANYON_STORAGE is set in the environment, a unit or config.toml, take it out: it wins."
     )
