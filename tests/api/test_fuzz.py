@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 from tests.api.conftest import Running, running
 
 from anyon.config import Settings
-from anyon.sdk.requests import CreateAndStartTask, CreateProject, CreateTask
+from anyon.sdk.requests import CreateAndStartTask, CreateProject, CreateTag, CreateTask
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -46,6 +46,8 @@ async def make_things(server: Running) -> dict[str, str]:
         "attempt_id": str(attempt.id),
         "task_attempt_id": str(attempt.id),
         "process_id": str(process.id),
+        "image_id": str((await client.images.upload("x.svg", b"<svg/>", task=task.id)).id),
+        "tag_id": str((await client.tags.create(CreateTag(tag_name="x", content="x"))).id),
     }
 
 

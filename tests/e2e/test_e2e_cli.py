@@ -162,6 +162,39 @@ def test_errors_have_their_exit_codes(machine: Machine) -> None:
     assert processes[0]["status"] == "killed"
 
 
+def test_tags_and_images_by_hand(machine: Machine, tmp_path: Path) -> None:
+    """Tags are added, found, edited and removed; images attached, seen by the agent, listed, detached."""
+    made = machine.json("tag", "add", "버그", "steps")
+    machine.anyon("tag", "add", "review", "-", text="look\nclosely")
+    assert [one["tag_name"] for one in machine.json("tag", "list")] == ["review", "버그"]
+    assert "look closely" in machine.anyon("tag", "list", "REV").stdout
+    changed = machine.json("tag", "edit", "버그", "more", "--name", "bug")
+    assert (changed["id"], changed["tag_name"], changed["content"]) == (made["id"], "bug", "more")
+    assert machine.json("tag", "rm", "bug")["id"] == made["id"]
+    missing = machine.anyon("tag", "rm", "bug", check=False)
+    assert (missing.returncode, "[not_found]" in missing.stderr) == (4, True)
+    machine.anyon("project", "create", "shop")
+    files = [tmp_path / "화면 1.png", tmp_path / "b.svg"]
+    files[0].write_bytes(b"\x89PNG\r\n\x1a\n")
+    files[1].write_bytes(b"<svg/>")
+    task = machine.json("task", "create", "shop", "cat .vibe-images/*.svg")["id"]
+    shown = machine.anyon("task", "attach", task[:8], *map(str, files)).stdout.splitlines()
+    assert [line.startswith("![") for line in shown] == [True, True]
+    images = machine.json("task", "images", task)
+    assert [one["original_name"] for one in images] == ["화면 1.png", "b.svg"]
+    assert images[0]["file_path"] in machine.anyon("task", "images", task).stdout
+    machine.anyon("task", "start", task)
+    assert machine.anyon("task", "logs", "-f", task).stdout == "<svg/>"
+    assert machine.json("task", "detach", task, "b.svg", "--delete")["id"] == images[1]["id"]
+    assert machine.json("task", "images", task) == images[:1]
+    files[1].write_bytes(b"no image")
+    refused = machine.anyon("task", "attach", task, str(files[1]), check=False)
+    assert (refused.returncode, "[image_unreadable]" in refused.stderr) == (1, True)
+    assert (
+        machine.anyon("task", "attach", task, str(tmp_path / "none"), check=False).returncode == 2
+    )
+
+
 def test_a_hold_and_a_projects_times_by_hand(machine: Machine) -> None:
     """A hold is told by ``why``, outlives the server and is released; times are set and given back."""
     machine.anyon("project", "create", "shop", "--setup", "true")

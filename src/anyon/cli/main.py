@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from anyon.cli import (
+    attachments,
     checkpoints,
     drill,
     executions,
@@ -24,7 +25,7 @@ from anyon.cli import (
     statuses,
     storage,
     support,
-    tasks,
+    tags,
     tokens,
 )
 from anyon.cli.sessions import Session
@@ -74,7 +75,8 @@ executions.add_to(app)
 load_tests.add_to(app)
 previews.add_to(app)
 app.add_typer(projects.app, name="project")
-app.add_typer(tasks.app, name="task")
+app.add_typer(attachments.app, name="task")
+app.add_typer(tags.app, name="tag")
 app.add_typer(images.app, name="image")
 app.add_typer(gcs.app, name="gcs")
 app.add_typer(installs.app, name="install")

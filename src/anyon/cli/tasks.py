@@ -53,7 +53,7 @@ def create(
     """Make a task; with --start, start it."""
     from anyon.sdk import requests  # noqa: PLC0415 - start-up stays quick
 
-    words = _description(description, file)
+    words = given_text(description, file)
     name = title or _first_line(words)
     if not name:
         raise typer.BadParameter("say what is to be done: a description, --file or --title")
@@ -260,9 +260,10 @@ async def _attempt(client: "Client", task: str, attempt: str | None) -> "TaskAtt
     return attempts[0]
 
 
-def _description(given: str | None, file: Path | None) -> str | None:
+def given_text(given: str | None, file: Path | None) -> str | None:
+    """Return a text that is given as an argument (``-``: on stdin) or in a file; None where it is not."""
     if given is not None and file is not None:
-        raise typer.BadParameter("give a description or --file, not both")
+        raise typer.BadParameter("give the text or --file, not both")
     if given == "-":
         return sys.stdin.read()
     if file is None:

@@ -7,6 +7,7 @@
 The containers need ``sh``, git 2.39 or later and the basic programs of any distribution.
 """
 
+from anyon.testing.git_attachments import AttachmentsContract
 from anyon.testing.git_beginnings import BeginningsContract
 from anyon.testing.git_diffs import DiffsContract
 from anyon.testing.git_merges import MergesContract
@@ -15,6 +16,11 @@ from anyon.testing.git_worktrees import WorktreesContract
 
 
 class RepositoryContract(
-    BeginningsContract, WorktreesContract, SparesContract, DiffsContract, MergesContract
+    BeginningsContract,
+    WorktreesContract,
+    AttachmentsContract,
+    SparesContract,
+    DiffsContract,
+    MergesContract,
 ):
     """All promises of ``git.repository.Repository``."""

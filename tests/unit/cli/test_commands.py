@@ -53,7 +53,14 @@ def test_an_error_with_json_is_one_object_on_stderr() -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [["task"], ["nonsense"], ["task", "create"], ["exec", "p", "--env", "X", "--", "ls"]]
+    [
+        ["task"],
+        ["nonsense"],
+        ["task", "create"],
+        ["tag", "add", "x"],
+        ["tag", "edit", "x"],
+        ["exec", "p", "--env", "X", "--", "ls"],
+    ]
     + [["project", *rest] for rest in (["set", "p"], ["hold", "p"], ["set", "p", "--stop-after=x"])]
     + [["project", "hold", "p", "--reason=r", f"--for={time}"] for time in ("8d", "0", "-1h", "h")],
 )
