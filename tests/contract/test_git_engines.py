@@ -13,6 +13,7 @@ from anyon.engines.engine import ContainerSpec, Engine
 from anyon.engines.memory import MemoryEngine
 from anyon.processes.durable import DurableProcesses
 from anyon.testing.engine_trials import GRACE, spec_maker
+from anyon.testing.git_attachments import AttachmentsContract
 from anyon.testing.git_contract import RepositoryContract
 from anyon.testing.git_merges import MergesContract
 from anyon.testing.git_spares import SparesContract
@@ -56,7 +57,7 @@ class TestOverBubblewrap(RepositoryContract):
 
 
 @pytest.mark.docker
-class TestOverDocker(SparesContract, MergesContract):
+class TestOverDocker(SparesContract, MergesContract, AttachmentsContract):
     """What touches files most, over docker, as a user that is not root."""
 
     @pytest.fixture

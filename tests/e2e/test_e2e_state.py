@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from anyon.domain.ids import LOCAL_USER
 from anyon.testing.servers import ANYON, ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+SVG = b"<svg>" + b"<g/>" * 200_000 + b"</svg>"
+PICTURED = "with a picture"
 LAG_SECONDS = 5.0
 """How long Litestream may take to see a commit on a loaded machine; on an idle one it is a second."""
 _COUNT = """
@@ -29,7 +32,8 @@ connection = library().connect(sys.argv[1])
 rows = {
     table: [row[0] for row in connection.execute(f"SELECT {column} FROM {table}")]
     for table, column in
-    (("users", "id"), ("tokens", "sha256"), ("projects", "name"), ("tasks", "title"))
+    (("users", "id"), ("tokens", "sha256"), ("projects", "name"), ("tasks", "title"),
+     ("pictures", "sha256"), ("task_pictures", "task_id"), ("tags", "name"))
 }
 print(json.dumps(rows))
 """
@@ -79,6 +83,7 @@ def killed_under_load(home: Path, settings: dict[str, str]) -> tuple[Acknowledge
         made = server.call("POST", "/api/projects", {"name": f"project-{number}"})
         done.projects.append((time.monotonic(), made["name"]))
         ids.append(made["id"])
+    attached(server, ids[0])
     threads = [
         threading.Thread(target=work, args=(server, done, ids[number % 2], stop))
         for number in range(3)
@@ -108,6 +113,18 @@ def killed_under_load(home: Path, settings: dict[str, str]) -> tuple[Acknowledge
     for thread in threads:
         thread.join()
     return done, marked_at
+
+
+def attached(server: ServerProcess, project: str) -> None:
+    """Keep a tag, and a picture that is attached to a task."""
+    server.call("POST", "/api/tags", {"tag_name": "태그", "content": "text"})
+    answer = httpx.post(
+        f"{server.address}/api/images/upload", files={"image": ("x.svg", SVG)}, timeout=60
+    )
+    image = answer.json()["data"]["id"]
+    server.call(
+        "POST", "/api/tasks", {"project_id": project, "title": PICTURED, "image_ids": [image]}
+    )
 
 
 def snapshots(store: Path) -> list[Path]:
@@ -165,6 +182,8 @@ def test_a_server_is_lost_under_load(tmp_path: Path) -> None:
     assert wanted["tasks"] <= found["tasks"], sorted(wanted["tasks"] - found["tasks"])
     assert len(found["tokens"]) >= len(wanted["tokens"]) > 0
     assert len(found["users"]) == 1
+    belongings = [found[name] for name in ("pictures", "task_pictures", "tags")]
+    assert [len(one) for one in belongings] == [1, 1, 1]
     serves_on(new, store, done.process)
 
     shutil.rmtree(next(store.glob("objects/server+/*/replica+")))
@@ -174,6 +193,7 @@ def test_a_server_is_lost_under_load(tmp_path: Path) -> None:
     assert wanted["projects"] <= found["projects"]
     first = done.before(done.projects[-1][0])
     assert first["tasks"] <= found["tasks"]
+    assert [found[name] for name in ("pictures", "task_pictures", "tags")] == belongings
     assert len(found["tokens"]) > 0
 
     for left in store.glob("objects/server+"):
@@ -183,7 +203,7 @@ def test_a_server_is_lost_under_load(tmp_path: Path) -> None:
     found = rows(new)
     assert wanted["projects"] <= found["projects"]
     assert found["tasks"]
-    assert found["tokens"] == set()
+    assert found["tokens"] == found["pictures"] == found["tags"] == set()
 
 
 def serves_on(home: Path, store: Path, process: str) -> None:
@@ -198,6 +218,11 @@ def serves_on(home: Path, store: Path, process: str) -> None:
         for project in server.call("GET", "/api/projects"):
             tasks = server.call("GET", f"/api/tasks?project_id={project['id']}")
             assert tasks
+            for task in tasks:
+                if task["title"] == PICTURED:
+                    [image] = server.call("GET", f"/api/images/task/{task['id']}")
+                    path = f"/api/images/{image['id']}/file"
+                    assert httpx.get(server.address + path, timeout=60).content == SVG
             server.call(
                 "POST", f"/api/projects/{project['id']}/exec", {"argv": ["sh", "-c", "ls -a"]}
             )

@@ -279,14 +279,17 @@ async def test_a_repeat_changes_nothing(world: World, old: OldInstallation) -> N
 async def test_a_run_that_was_cut_off_is_finished(
     world: World, old: OldInstallation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A migration that dies in the middle of a project, or of a worktree, is completed by the next."""
-    for broken in ("migrations._prove_refs", "takeovers.swap"):
+    """A migration that dies amid images, a project, or a worktree is completed by the next."""
+    for broken in ("old_belongings._add", "migrations._prove_refs", "takeovers.swap"):
         with monkeypatch.context() as patch:
             patch.setattr(f"anyon.services.{broken}", _dies)
             with pytest.raises(Killed):
                 await migrate(world, old)
     report = await migrate(world, old)
     assert sum(one.state != "failed" for one in report.projects) == 5
+    fix = TaskId(str(old.ids["fix it"]))
+    assert len(await world.services.pictures.of_task(LOCAL_ACTOR, fix)) == 2
+    assert len(await world.services.tags.list(LOCAL_ACTOR)) == 2
     worktree = await worktree_of(world, old, "fix", "demo")
     assert old_layouts.differing(old.root / "worktrees" / "fix", worktree, but=b".git") is None
     assert not list((world.home / "restores").iterdir())

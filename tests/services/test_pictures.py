@@ -7,6 +7,7 @@ import pytest
 
 from anyon.db import events as event_rows
 from anyon.db import pictures as picture_rows
+from anyon.domain import pictures as rules
 from anyon.domain.actors import LOCAL_ACTOR, Actor
 from anyon.domain.entities import Attempt
 from anyon.domain.errors import AnyonError, NotFoundError, OverLimitError
@@ -35,7 +36,7 @@ async def test_one_content_is_one_picture(world: World) -> None:
     again = await pictures.upload(LOCAL_ACTOR, "b.png", PNG)
     assert again == first
     assert await pictures.content(LOCAL_ACTOR, first.id) == (first, PNG)
-    assert await world.db.read(picture_rows.used_bytes, LOCAL_ACTOR.user_id) == len(PNG)
+    assert await world.db.read(picture_rows.use, LOCAL_ACTOR.user_id) == (1, len(PNG))
 
 
 async def test_the_quota(small: World) -> None:
@@ -46,9 +47,32 @@ async def test_the_quota(small: World) -> None:
         await pictures.upload(LOCAL_ACTOR, "b.png", PNG + b"x" * 60)
     assert caught.value.code == "images_full"
     assert "picture_quota" in caught.value.hint
-    assert await small.db.read(picture_rows.used_bytes, LOCAL_ACTOR.user_id) == 68
+    assert await small.db.read(picture_rows.use, LOCAL_ACTOR.user_id) == (1, 68)
     await pictures.delete(LOCAL_ACTOR, kept.id)
     await pictures.upload(LOCAL_ACTOR, "b.png", PNG + b"x" * 60)
+
+
+async def test_counts_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has so many pictures, and a task; what is too much changes nothing."""
+    services = world.services
+    project = await world.project()
+    new = NewTask(project_id=project.id, title="t")
+    task = (await services.tasks.create(LOCAL_ACTOR, new)).task
+    monkeypatch.setattr(rules, "MOST_OF_TASK", 1)
+    monkeypatch.setattr(rules, "MOST_OF_USER", 2)
+    one = await services.pictures.upload(LOCAL_ACTOR, "1.png", PNG + b"1", task_id=task.id)
+    with pytest.raises(OverLimitError) as caught:
+        await services.pictures.upload(LOCAL_ACTOR, "2.png", PNG + b"2", task_id=task.id)
+    assert caught.value.code == "task_images_full"
+    two = await services.pictures.upload(LOCAL_ACTOR, "2.png", PNG + b"2")
+    changes = TaskChanges(picture_ids=[two.id, one.id])
+    with pytest.raises(OverLimitError) as caught:
+        await services.tasks.update(LOCAL_ACTOR, task.id, changes)
+    assert caught.value.code == "task_images_full"
+    assert await services.pictures.of_task(LOCAL_ACTOR, task.id) == [one]
+    with pytest.raises(OverLimitError) as caught:
+        await services.pictures.upload(LOCAL_ACTOR, "3.png", PNG + b"3")
+    assert caught.value.code == "images_full"
 
 
 async def test_attached_replaced_and_gone(world: World) -> None:

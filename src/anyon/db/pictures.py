@@ -57,10 +57,11 @@ def has_file(connection: Connection, user: UserId, file: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def used_bytes(connection: Connection, user: UserId) -> int:
-    """Return how much a user's pictures take up."""
-    query = select(func.coalesce(func.sum(pictures.c.size_bytes), 0))
-    return int(connection.execute(query.where(pictures.c.user_id == user)).scalar_one())
+def use(connection: Connection, user: UserId) -> tuple[int, int]:
+    """Return how many pictures a user has, and how many bytes these are."""
+    query = select(func.count(), func.coalesce(func.sum(pictures.c.size_bytes), 0))
+    count, size = connection.execute(query.where(pictures.c.user_id == user)).one()
+    return int(count), int(size)
 
 
 def content(connection: Connection, picture: PictureId) -> bytes | None:

@@ -11,6 +11,9 @@ FOLDER = ".vibe-images"
 """Where pictures lie in an attempt's worktree; the name stands in descriptions, so it is the wire's."""
 MOST_BYTES = 20 * 1024 * 1024
 """Bytes in one picture."""
+MOST_OF_TASK = 100
+"""Pictures of one task: all of them are laid before each run."""
+MOST_OF_USER = 10_000
 NAME_LIMIT = 200
 """Characters (code points) in a picture's name."""
 _STEM_LIMIT = 40  # code points: with an id and an ending these are less than 255 bytes

@@ -3,13 +3,11 @@
 import re
 from collections.abc import Sequence
 
-from anyon.domain.pictures import FOLDER
+from anyon.domain.pictures import FOLDER, MOST_OF_TASK
 
 _PICTURE = re.compile(
     r"(!\[[^\]\n]{0,4096}\]\()" + re.escape(FOLDER) + r"/([^()\s/]{1,255})(?=[)\s])"
 )
-MOST_PICTURES = 100
-"""Pictures of one prompt that are looked for."""
 
 
 def of_task(title: str, description: str | None, *, takes_title: bool = True) -> str:
@@ -32,9 +30,9 @@ def commit_message(title: str, description: str | None = None) -> str:
 
 
 def pictures_in(prompt: str) -> Sequence[str]:
-    """Return the files of the pictures that a prompt shows (``![name](.vibe-images/file)``), each once."""
+    """Return the files that a prompt shows (``![name](.vibe-images/file)``), each once; the first 100."""
     found = dict.fromkeys(match[2] for match in _PICTURE.finditer(prompt))
-    return list(found)[:MOST_PICTURES]
+    return list(found)[:MOST_OF_TASK]
 
 
 def with_pictures_of(prompt: str, worktree: str) -> str:

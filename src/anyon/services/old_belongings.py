@@ -38,10 +38,15 @@ class Belongings:
     ids: dict[str, PictureId] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
-    def of_task(self, records: OldRecords, task_id: str) -> list[PictureId]:
-        """Return a task's pictures, as far as they are here."""
+    def of_task(self, records: OldRecords, task_id: str, notes: list[str]) -> list[PictureId]:
+        """Return a task's pictures, as far as they are here and a task may have so many."""
         mine = [row["image_id"] for row in records.task_images if row["task_id"] == task_id]
-        return [self.ids[one] for one in mine if one in self.ids]
+        found = [self.ids[one] for one in mine if one in self.ids]
+        if len(found) > pictures.MOST_OF_TASK:
+            notes.append(
+                f"of the {len(found)} images of task {task_id} {pictures.MOST_OF_TASK} are attached to it"
+            )
+        return found[: pictures.MOST_OF_TASK]
 
     def renamed(self, text: str | None) -> str | None:
         """Return a description in which pictures have the names that their files have here."""

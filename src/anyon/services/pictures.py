@@ -87,7 +87,13 @@ def add(
     brought_in_at: datetime | None = None,
 ) -> None:
     """Record a picture; OverLimitError (``images_full``) where its user's would be too much."""
-    used = picture_rows.used_bytes(connection, picture.user_id)
+    count, used = picture_rows.use(connection, picture.user_id)
+    if count >= pictures.MOST_OF_USER:
+        raise OverLimitError(
+            f"you have {count:,} images already",
+            code="images_full",
+            hint="Delete some you do not need.",
+        )
     if used + picture.size_bytes > quota:
         raise OverLimitError(
             f"your images take up {used:,} of {quota:,} bytes: no room for {picture.size_bytes:,} more",
@@ -113,20 +119,32 @@ def check(
 def attach(
     connection: Connection, user: UserId, task_id: TaskId, chosen: Sequence[PictureId]
 ) -> None:
-    """Attach pictures to a task that the user may see; NotFoundError (``image_unknown``)."""
+    """Attach pictures to a task that the user may see.
+
+    NotFoundError (``image_unknown``); OverLimitError (``task_images_full``) for more than 100.
+    """
     check(connection, user, task_id, chosen)
-    for picture_id in chosen:
-        picture_rows.attach(connection, task_id, picture_id)
+    _attach(connection, task_id, chosen)
 
 
 def replace(
     connection: Connection, user: UserId, task_id: TaskId, chosen: Sequence[PictureId]
 ) -> None:
-    """Attach these pictures to a task instead of those that are; NotFoundError (``image_unknown``)."""
-    check(connection, user, task_id, chosen)
+    """Attach these pictures to a task instead of those that are; errors as ``attach``."""
+    check(connection, user, task_id, chosen)  # first: what is the task's already may stay
     picture_rows.detach_all(connection, task_id)
+    _attach(connection, task_id, chosen)
+
+
+def _attach(connection: Connection, task_id: TaskId, chosen: Sequence[PictureId]) -> None:
     for picture_id in chosen:
         picture_rows.attach(connection, task_id, picture_id)
+    if chosen and len(picture_rows.of_task(connection, task_id)) > pictures.MOST_OF_TASK:
+        raise OverLimitError(
+            f"a task has {pictures.MOST_OF_TASK} images at most",
+            code="task_images_full",
+            hint="Detach some, or put images into the repository.",
+        )
 
 
 def _upload(
@@ -140,7 +158,7 @@ def _upload(
         add(connection, picture, content, quota)
         found = picture
     if task_id is not None:
-        picture_rows.attach(connection, task_id, found.id)
+        attach(connection, user, task_id, [found.id])
     return found
 
 

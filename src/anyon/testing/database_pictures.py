@@ -52,8 +52,8 @@ class PicturesContract:
         assert await db.read(pictures.of_content, user, "aa") == picture
         assert await db.read(pictures.content, picture.id) == content
         assert await db.read(pictures.has_file, user, picture.file)
-        assert await db.read(pictures.used_bytes, user) == 7
-        assert await db.read(pictures.used_bytes, await db.write(add_user, "b")) == 0
+        assert await db.read(pictures.use, user) == (1, 7)
+        assert await db.read(pictures.use, await db.write(add_user, "b")) == (0, 0)
 
     async def test_one_picture_of_a_content_and_of_a_file(self, db: Database) -> None:
         """A user has one of each, by the database's own rule; another user's is no matter."""
