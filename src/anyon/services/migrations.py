@@ -194,7 +194,7 @@ class Migrations:
         mine = [row for row in records.tasks if row["project_id"] == project.id]
         for row in mine:
             task = fitting.task(row, has_attempts=row["id"] in with_attempts)
-            attached = belongings.of_task(records, task.id, outcome.notes)
+            attached = belongings.of_task(task.id, outcome.notes)
             task = replace(task, description=belongings.renamed(task.description))
             is_new, count = await self._db.write(_add_task, task, attached)
             outcome.tasks, outcome.images = outcome.tasks + is_new, outcome.images + count

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -29,19 +30,23 @@ from anyon.services.outcomes import Report
 log = structlog.get_logger(__name__)
 Row = Mapping[str, Any]
 _USER = LOCAL_ACTOR.user_id
+_SHOWN = re.compile(r"(\(" + re.escape(pictures.FOLDER) + r"/)([^)\n]+)\)")
 
 
 @dataclass(slots=True, kw_only=True)
 class Belongings:
-    """Which picture each old one is here, and how its file is named here, where it was not to stay."""
+    """Which picture each old one is here, and how its file is named where that could not stay.
+
+    ``links`` are the old images of each task.
+    """
 
     ids: dict[str, PictureId] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    links: dict[str, list[str]] = field(default_factory=dict)
 
-    def of_task(self, records: OldRecords, task_id: str, notes: list[str]) -> list[PictureId]:
+    def of_task(self, task_id: str, notes: list[str]) -> list[PictureId]:
         """Return a task's pictures, as far as they are here and a task may have so many."""
-        mine = [row["image_id"] for row in records.task_images if row["task_id"] == task_id]
-        found = [self.ids[one] for one in mine if one in self.ids]
+        found = [self.ids[one] for one in self.links.get(task_id, ()) if one in self.ids]
         if len(found) > pictures.MOST_OF_TASK:
             notes.append(
                 f"of the {len(found)} images of task {task_id} {pictures.MOST_OF_TASK} are attached to it"
@@ -50,10 +55,7 @@ class Belongings:
 
     def renamed(self, text: str | None) -> str | None:
         """Return a description in which pictures have the names that their files have here."""
-        for old, new in self.files.items():
-            shown = f"({pictures.FOLDER}/{old})"
-            text = text and text.replace(shown, f"({pictures.FOLDER}/{new})")
-        return text
+        return text and _SHOWN.sub(lambda it: f"{it[1]}{self.files.get(it[2], it[2])})", text)
 
 
 class OldBelongings:
@@ -83,6 +85,8 @@ class OldBelongings:
             tell("tags", number, len(records.tags), str(row["tag_name"] or ""))
             await self._tag(row, report, is_dry=is_dry)
         found = Belongings()
+        for row in records.task_images:
+            found.links.setdefault(row["task_id"], []).append(row["image_id"])
         for number, row in enumerate(records.images, 1):
             name = str(row["original_name"] or row["file_path"] or row["id"])
             tell("images", number, len(records.images), name)
