@@ -187,6 +187,11 @@ def test_tags_and_images_by_hand(machine: Machine, tmp_path: Path) -> None:
     assert machine.anyon("task", "logs", "-f", task).stdout == "<svg/>"
     assert machine.json("task", "detach", task, "b.svg", "--delete")["id"] == images[1]["id"]
     assert machine.json("task", "images", task) == images[:1]
+    described = machine.json("task", "create", "shop", "look at this:\n")["id"]
+    [same] = machine.json("task", "attach", described, str(files[0]), "--describe")
+    assert same["id"] == images[0]["id"]
+    words = machine.json("task", "show", described)["task"]["description"]
+    assert words == f"look at this:\n\n![화면 1.png]({same['file_path']})"
     files[1].write_bytes(b"no image")
     refused = machine.anyon("task", "attach", task, str(files[1]), check=False)
     assert (refused.returncode, "[image_unreadable]" in refused.stderr) == (1, True)

@@ -20,6 +20,7 @@ __all__ = ["app"]
 
 @app.command()
 def attach(
+    *,
     ctx: typer.Context,
     task: TaskId,
     files: Annotated[
@@ -32,21 +33,29 @@ def attach(
             show_default=False,
         ),
     ],
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Show them in the task's description too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Attach images to a task; print for each what shows it to the agent in a description or prompt.
+    """Attach images to a task; print for each the Markdown by which a description shows it to the agent.
 
+    The agent's next run finds them in its worktree, but is told of those only that its prompt shows.
     One that cannot be attached ends it; those before it are attached.
     """
+    from anyon.sdk.requests import UpdateTask  # noqa: PLC0415 - start-up stays quick
 
     async def work(client: "Client") -> "list[Image]":
         found = await find(client, task)
         made = []
         for file in files:
-            image = await client.images.upload(file.name, _read(file), task=found.id)
+            made.append(await client.images.upload(file.name, _read(file), task=found.id))
             if not as_json:
-                say(f"![{image.original_name}]({image.file_path})")
-            made.append(image)
+                say(_shown(made[-1]))
+        if describe:
+            words = "\n".join(map(_shown, made))
+            words = f"{found.description.rstrip()}\n\n{words}" if found.description else words
+            await client.tasks.update(found.id, UpdateTask(description=words))
         return made
 
     made = ask(ctx, work, as_json=as_json)
@@ -101,6 +110,11 @@ def detach(
         show_json(gone)
     else:
         say(f"{'deleted' if delete else 'detached'} image {gone.id}: {gone.original_name}")
+
+
+def _shown(image: "Image") -> str:
+    name = image.original_name.replace("[", "(").replace("]", ")")  # they end the name in Markdown
+    return f"![{name}]({image.file_path})"
 
 
 def _chosen(attached: "Sequence[Image]", name: str) -> "Image":

@@ -76,7 +76,8 @@ class Attachments:
         if error.code not in {_UNKNOWN, "attachment_not_laid"}:
             raise error
         for file in files:
-            log.warning("image.missing", process=process.id, file=file, code=error.code)
+            # The name is a user's words: it stands in the project's events, not in the server's log.
+            log.warning("image.missing", process=process.id, code=error.code)
             await self._db.write(
                 event_rows.add,
                 process.project_id,
