@@ -157,16 +157,6 @@ async def test_without_the_bound_all_would_be_read(
     assert (status, sent) == (413, 64 * 1024 * 1024)
 
 
-async def test_other_routes_keep_their_bound(server: Running) -> None:
-    """Only uploads may be so large: a form that is sent elsewhere is refused by the guards."""
-    form = {"image": ("x.png", PNG + bytes(3 * 1024 * 1024))}
-    async with server.http as http:
-        for path in ("/api/tags", "/api/images/uploads", "/api/images/task/a/b/upload"):
-            answer = await http.post(path, files=form)
-            code = answer.json()["error_data"]["code"]
-            assert (answer.status_code, code) == (413, "body_too_large")
-
-
 async def test_a_file_is_no_page_of_ours(server: Running) -> None:
     """Types are fixed, caches between keep nothing, and an SVG's script has nobody's rights."""
     png = await server.client.images.upload("x.png", PNG)

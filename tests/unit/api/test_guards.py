@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from anyon.api import guards
 from anyon.api.guards import Hosts, judge
 from anyon.config import load
 
@@ -114,3 +115,23 @@ def test_a_link_from_another_site_opens_our_page_but_never_the_api() -> None:
     assert verdict(link, method="GET", path="/") is None
     assert verdict(link, method="GET", path="/api/projects") == "cross_site"
     assert verdict(link, method="POST", path="/") == "cross_site"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "is_upload"),
+    [
+        ("POST", "/api/images/upload", "multipart/form-data; boundary=x", True),
+        ("POST", "/api/images/task/an-id/upload", "Multipart/Form-Data; boundary=x", True),
+        ("PUT", "/api/images/upload", "multipart/form-data", False),
+        ("POST", "/api/images/upload", "application/json", False),
+        ("POST", "/api/images/uploads", "multipart/form-data", False),
+        ("POST", "/api/images/task/a/b/upload", "multipart/form-data", False),
+        ("POST", "/api/tags", "multipart/form-data", False),
+    ],
+)
+def test_only_an_uploads_body_is_left_to_its_route(
+    method: str, path: str, kind: str, is_upload: bool
+) -> None:
+    """Every other body is read and bounded before any route sees it."""
+    scope = {"type": "http", "method": method, "path": path}
+    assert guards._is_upload(scope, {"content-type": [kind]}) is is_upload
