@@ -90,11 +90,18 @@ def life_page() -> str:
         held = _decided(phase, timedelta(0), tiers, is_held=True)
         rows.append((f"`{phase}`", held, *(_decided(phase, it, tiers) for it in idle.values())))
     wanted: list[tuple[str, ...]] = [
-        ("phase", "with a lease of before", "without one, last work just now")
+        (
+            "phase",
+            "stopped, with a lease of before",
+            "stopped, without one",
+            "archived, with a lease of before",
+            "archived, without one",
+        )
     ]
     for phase in Phase:
         cells = [
-            _decided(phase, timedelta(0), tiers, is_held=is_held, goal=Goal.STOPPED)
+            _decided(phase, timedelta(0), tiers, is_held=is_held, goal=goal)
+            for goal in (Goal.STOPPED, Goal.ARCHIVED)
             for is_held in (True, False)
         ]
         wanted.append((f"`{phase}`", *cells))
@@ -106,7 +113,8 @@ A project that is to be deleted is deleted from any phase.
 
 {table(*rows)}
 
-Of one that was stopped by name (the goal is `stopped`; new work makes it `running` again, in one transaction with its lease):
+Of one that was stopped or archived by name a moment ago (that is its goal; new work makes it `running` again, in one transaction
+with its lease):
 
 {table(*wanted)}
 

@@ -96,6 +96,7 @@ async def test_a_foreign_project_has_no_life_to_show(server: Running) -> None:
         server.client.lives.checkpoints,
         server.client.lives.save,
         server.client.lives.stop,
+        server.client.lives.archive,
         server.client.lives.start,
     ):
         with pytest.raises(ApiError) as refused:
@@ -145,6 +146,28 @@ async def test_a_project_is_stopped_by_name(server: Running) -> None:
     told = [(one.kind, one.reason) for one in events if one.kind.startswith("goal.")]
     assert told == [("goal.stopped", "forced"), ("goal.running", "work")]
     assert all(one.request_id for one in events if one.kind == "goal.stopped")
+
+
+async def test_a_project_is_archived_by_name(server: Running) -> None:
+    """Refused under work, which is named; its files are gone then, and come back with the next work."""
+    client = server.client
+    project = await client.projects.create(CreateProject(name="demo"))
+    written = await client.projects.exec(project.id, Exec(argv=["sh", "-c", "echo kept >file"]))
+    assert (await client.processes.wait(written.id)).exit_code == 0
+    process = await client.projects.exec(project.id, Exec(argv=["sleep", "1000"]))
+    with pytest.raises(ApiError) as refused:
+        await client.lives.archive(project.id)
+    assert (refused.value.status, refused.value.code) == (409, "project_busy")
+    assert str(process.id) in refused.value.message
+    archived = await client.lives.archive(project.id, force=True)
+    assert (archived.goal, archived.phase, archived.leases) == ("archived", "archived", [])
+    again = await client.lives.archive(project.id)
+    stopped = await client.lives.stop(project.id)
+    assert {again.goal, stopped.goal, again.phase, stopped.phase} == {"archived"}
+    done = await client.projects.exec(project.id, Exec(argv=["cat", "file"]))
+    assert (await client.processes.wait(done.id)).exit_code == 0
+    awake = await client.lives.awake(project.id)
+    assert (awake.goal, awake.phase) == ("running", "running")
 
 
 async def test_a_project_is_started_by_name(server: Running) -> None:

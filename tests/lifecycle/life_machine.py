@@ -450,9 +450,28 @@ class LifeMachine(RuleBasedStateMachine):
         goals = self.world.services.goals
         await goals.stop(LOCAL_ACTOR, model.id, is_forced=is_forced)
         assert is_forced or model.work is None, "a project was stopped under work"
-        assert (await self._project(model)).goal is Goal.STOPPED
+        assert (await self._project(model)).goal in {Goal.STOPPED, Goal.ARCHIVED}
         info = await self.engine.inspect(model.id)
         assert info is None or info.state is ContainerState.STOPPED, "what was stopped is up"
+        self.engine.stopped.add(model.id)
+
+    @rule(which=WHICH, is_forced=st.booleans())
+    def archive_by_name(self, which: int, *, is_forced: bool) -> None:
+        """Ask that a project's files go; without force it is refused while somebody works in it."""
+        model = self._chosen(which)
+        if model is not None:
+            self.do(self._attempt(self._archive_by_name(model, is_forced=is_forced)))
+
+    async def _archive_by_name(self, model: Model, *, is_forced: bool) -> None:
+        if is_forced:  # as for a stop
+            self.engine.held.discard(model.id)
+        goals = self.world.services.goals
+        await goals.archive(LOCAL_ACTOR, model.id, is_forced=is_forced)
+        assert is_forced or model.work is None, "a project was archived under work"
+        project = await self._project(model)
+        assert project.goal is Goal.ARCHIVED
+        is_asleep = project.phase in {Phase.ARCHIVED, Phase.STOPPED_UNSAVED}
+        assert is_asleep or not Path(project.path).is_dir(), f"it was left {project.phase}"
         self.engine.stopped.add(model.id)
 
     @rule(calls=st.integers(1, 3), dies_after=st.booleans(), which=WHICH)

@@ -370,6 +370,8 @@ async def is_wanted_stopped(life: Life, project: Project) -> bool:
 async def test_a_stop_outlives_the_server(life: Life) -> None:
     """A goal is a record: the reconciler of the next life carries it out."""
     project = await life.world.project()
-    await life.world.db.write(project_rows.want, project.id, Goal.STOPPED, instead_of=Goal.RUNNING)
+    await life.world.db.write(
+        project_rows.want, project.id, Goal.STOPPED, instead_of={Goal.RUNNING}
+    )
     await life.reconciler.tick()
     assert await life.phase(project) is Phase.STOPPED

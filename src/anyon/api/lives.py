@@ -47,6 +47,21 @@ async def stop(
     return Envelope.of(await _awake(context, actor, project_id))
 
 
+@router.post("/{project_id}/archive")
+async def archive(
+    context: ContextOf, actor: ActorOf, project_id: UUID, asked: requests.Stop | None = None
+) -> Envelope[lives.Awake]:
+    """Stop the project and let its local files go: all of it is in the store then, and ``archived``.
+
+    Refused as a stop is, and with ``archive_not_possible`` where no checkpoint holds all of a
+    project. Where the store does not answer for now it is ``stopped_unsaved`` and goes on by itself.
+    Its next work brings it back. It goes on if the caller goes.
+    """
+    is_forced = asked is not None and asked.force
+    await context.services.goals.archive(actor, ProjectId(str(project_id)), is_forced=is_forced)
+    return Envelope.of(await _awake(context, actor, project_id))
+
+
 @router.post("/{project_id}/start")
 async def start(context: ContextOf, actor: ActorOf, project_id: UUID) -> Envelope[lives.Awake]:
     """Wake the project; it sleeps again after its idle time. Work needs no such call: it wakes by itself."""

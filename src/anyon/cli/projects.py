@@ -157,6 +157,7 @@ def shell(
 app.command()(lives.deleted)
 app.command("restore")(lives.undelete)
 app.command()(wakefulness.stop)
+app.command()(wakefulness.archive)
 app.command()(wakefulness.start)
 app.command()(lives.why)
 app.command()(wakefulness.hold)

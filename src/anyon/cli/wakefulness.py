@@ -30,15 +30,16 @@ def length(text: str) -> timedelta:
     return timedelta(seconds=int(number) * _UNITS.get(unit, 0))
 
 
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="End what runs in it (TERM, then KILL) and release its holds."),
+]
+
+
 def stop(
     ctx: typer.Context,
     project: ProjectName,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="End what runs in it (TERM, then KILL) and release its holds."
-        ),
-    ] = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Stop a project's container, saved first; its next work wakes it."""
@@ -46,7 +47,21 @@ def stop(
     async def work(client: "Client") -> "Awake":
         return await client.lives.stop((await client.projects.find(project)).id, force=force)
 
-    found = ask(ctx, work, as_json=as_json, words="Stopping …")
+    _show_asleep(project, ask(ctx, work, as_json=as_json, words="Stopping …"), as_json=as_json)
+
+
+def archive(
+    ctx: typer.Context, project: ProjectName, force: Force = False, as_json: Json = False
+) -> None:
+    """Stop a project and let its local files go, all of it saved first; its next work brings it back."""
+
+    async def work(client: "Client") -> "Awake":
+        return await client.lives.archive((await client.projects.find(project)).id, force=force)
+
+    _show_asleep(project, ask(ctx, work, as_json=as_json, words="Archiving …"), as_json=as_json)
+
+
+def _show_asleep(project: str, found: "Awake", *, as_json: bool) -> None:
     if as_json:
         show_json(found)
     elif found.phase == "stopped_unsaved":

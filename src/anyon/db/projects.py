@@ -1,6 +1,6 @@
 """Queries on projects. A deleted project (a tombstone) is seen by no user's query."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -100,10 +100,12 @@ def was_active(connection: Connection, project: ProjectId, now: datetime) -> Non
     connection.execute(update(projects).where(projects.c.id == project).values(last_active_at=now))
 
 
-def want(connection: Connection, project: ProjectId, goal: Goal, *, instead_of: Goal) -> bool:
+def want(
+    connection: Connection, project: ProjectId, goal: Goal, *, instead_of: Collection[Goal]
+) -> bool:
     """Record what is wanted of a living project's container, and say whether this call changed it."""
     query = update(projects).where(
-        projects.c.id == project, projects.c.goal == instead_of, projects.c.deleted_at.is_(None)
+        projects.c.id == project, projects.c.goal.in_(instead_of), projects.c.deleted_at.is_(None)
     )
     return connection.execute(query.values(goal=goal)).rowcount > 0
 

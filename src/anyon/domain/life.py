@@ -96,23 +96,24 @@ def next_step(project: Project, *, facts: Facts, tiers: Tiers, now: datetime) ->
         late = now - project.phase_since > deadline
         failed = Decision(step=Step.FAIL, reason=f"{facts.phase}_deadline")
         return failed if late else _UNFINISHED.get(facts.phase)
-    # New work makes the goal RUNNING again: what is held under STOPPED was there before, and wakes nothing.
-    if facts.leases and facts.phase in _ASLEEP and project.goal is not Goal.STOPPED:
+    # New work makes the goal RUNNING again: what is held under another was there before, and wakes nothing.
+    if facts.leases and facts.phase in _ASLEEP and project.goal is Goal.RUNNING:
         return Decision(step=Step.WAKE, reason="lease")
     if facts.phase is Phase.STOPPED_UNSAVED:
         return Decision(step=Step.SAVE, reason="unsaved")
     if facts.leases:  # something is running or watched: never touch it
         return None
-    return _asked_for(project.goal, facts.phase) or _step_down(
+    return _asked_for(project.goal, facts.phase, tiers) or _step_down(
         facts.phase, now - project.last_active_at, tiers.of(project)
     )
 
 
 def next_step_down(project: Project, *, tiers: Tiers) -> tuple[Step, datetime] | None:
     """Return the step that comes next if nothing happens, and when; None if none will."""
+    asked = _asked_for(project.goal, project.phase, tiers)
+    if asked is not None:
+        return asked.step, project.last_active_at  # at the next look
     tiers = tiers.of(project)
-    if project.goal is Goal.STOPPED and project.phase in {Phase.RUNNING, Phase.FROZEN}:
-        return Step.STOP, project.last_active_at  # at the next look
     after = {
         Phase.RUNNING: ((Step.FREEZE, tiers.freeze_after), (Step.STOP, tiers.stop_after)),
         Phase.FROZEN: ((Step.STOP, tiers.stop_after),),
@@ -124,10 +125,17 @@ def next_step_down(project: Project, *, tiers: Tiers) -> tuple[Step, datetime] |
     return None
 
 
-def _asked_for(goal: Goal, phase: Phase) -> Decision | None:
-    if goal is Goal.STOPPED and phase in {Phase.RUNNING, Phase.FROZEN}:
-        return Decision(step=Step.STOP, reason="stop_requested")
-    return None
+def _asked_for(goal: Goal, phase: Phase, tiers: Tiers) -> Decision | None:
+    """Return the step that somebody asked for by name; an archived project was stopped on its way."""
+    match goal, phase:
+        case Goal.STOPPED, Phase.RUNNING | Phase.FROZEN:
+            return Decision(step=Step.STOP, reason="stop_requested")
+        case Goal.ARCHIVED, Phase.RUNNING | Phase.FROZEN:
+            return Decision(step=Step.STOP, reason="archive_requested")
+        case Goal.ARCHIVED, Phase.STOPPED if tiers.can_archive:
+            return Decision(step=Step.ARCHIVE, reason="archive_requested")
+        case _:
+            return None
 
 
 def _step_down(phase: Phase, idle: timedelta, tiers: Tiers) -> Decision | None:

@@ -132,6 +132,12 @@ class LifeCalls:
         body = Stop(force=force)
         return await self._connection.call(Awake, "POST", path, body=body, waits=True)
 
+    async def archive(self, project: UUID | str, *, force: bool = False) -> Awake:
+        """Archive the project: stopped, saved, its local files gone; its next work brings it back."""
+        path = f"/api/projects/{project}/archive"
+        body = Stop(force=force)
+        return await self._connection.call(Awake, "POST", path, body=body, waits=True)
+
     async def start(self, project: UUID | str) -> Awake:
         """Wake the project, and return how it stands then; it sleeps again after its idle time."""
         path = f"/api/projects/{project}/start"

@@ -1,4 +1,4 @@
-"""What users want of a project's container: stopped until there is work, or awake now."""
+"""What users want of a project's container: stopped or archived until there is work, or awake now."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,12 +33,15 @@ PATIENCE = timedelta(seconds=30)
 """How long a stop waits for who has the project in hand."""
 _LOOK_SECONDS, _LOOKS = 0.05, 200
 _MOST_NAMED = 3
+_VERBS = {Goal.STOPPED: "stop", Goal.ARCHIVED: "archive"}
+_LESS_ASLEEP = {Goal.STOPPED: {Goal.RUNNING}, Goal.ARCHIVED: {Goal.RUNNING, Goal.STOPPED}}
+"""Instead of which goals each may be wanted: a stop leaves what was archived so."""
 
 
 class Goals:
-    """Stops projects by name, and wakes them. An unknown or foreign one is ``project_unknown``.
+    """Stops and archives projects by name, and wakes them. An unknown or foreign one is ``project_unknown``.
 
-    A stop is a goal: it stands until there is new work, which wakes the project and makes the
+    Each is a goal: it stands until there is new work, which wakes the project and makes the
     goal RUNNING again. What was there before the stop (a hold, an open page) wakes nothing.
     """
 
@@ -70,14 +73,34 @@ class Goals:
         what runs gets TERM, the grace and KILL, and holds are released; ``project_in_hand``,
         ``project_creating``, ``owned_elsewhere``. It goes on if the caller goes.
         """
+        await self._settle(await self._found(actor, project_id), Goal.STOPPED, is_forced=is_forced)
+
+    async def archive(self, actor: Actor, project_id: ProjectId, *, is_forced: bool) -> None:
+        """Stop the project and let its local files go, once all of it is confirmed in the store.
+
+        Raises as ``stop``, and ConflictError ``archive_not_possible`` where no checkpoint holds all
+        that makes a project up. Where the store does not answer it is stopped and unsaved, its
+        files stay, and the reconciler goes on with it. Its next work brings it back.
+        """
         project = await self._found(actor, project_id)
-        held = await self._db.write(self._want_stopped, project_id, is_forced, self._clock.now())
+        if not self._steps.can_archive:
+            raise ConflictError(
+                "the local files of projects cannot be let go here: no checkpoint holds all of them",
+                code="archive_not_possible",
+                hint="`anyon doctor` says why, in the lines `store` and `installed`.",
+            )
+        await self._settle(project, Goal.ARCHIVED, is_forced=is_forced)
+
+    async def _settle(self, project: Project, goal: Goal, *, is_forced: bool) -> None:
+        held = await self._db.write(
+            self._want_asleep, project.id, goal, is_forced, self._clock.now()
+        )
         if held:
             raise busy(held)
-        self._publish(project_id)
-        work = self._stopped(project, is_forced=is_forced)
-        await self._supervisor.finish(work, name=f"stop of {project_id}")
-        self._publish(project_id)
+        self._publish(project.id)
+        work = self._asleep(project, goal, is_forced=is_forced)
+        await self._supervisor.finish(work, name=f"{_VERBS[goal]} of {project.id}")
+        self._publish(project.id)
 
     async def start(self, actor: Actor, project_id: ProjectId) -> None:
         """Wake the project and return once it runs; it sleeps again after its idle time.
@@ -89,8 +112,13 @@ class Goals:
         async with self._containers.awake(project, holder=holder, reason="start"):
             log.info("project.start_asked", project=project_id)
 
-    def _want_stopped(
-        self, connection: Connection, project_id: ProjectId, is_forced: bool, now: datetime
+    def _want_asleep(
+        self,
+        connection: Connection,
+        project_id: ProjectId,
+        goal: Goal,
+        is_forced: bool,
+        now: datetime,
     ) -> Sequence[Lease]:
         """Record the goal; or, and nothing is recorded then, return who holds the project."""
         other = self._leases.take(connection, project_id)
@@ -118,14 +146,14 @@ class Goals:
                         reason=reason,
                         detail=hold.reason,
                     )
-        is_news = project_rows.want(connection, project_id, Goal.STOPPED, instead_of=Goal.RUNNING)
+        is_news = project_rows.want(connection, project_id, goal, instead_of=_LESS_ASLEEP[goal])
         if is_news or is_forced:
             event_rows.add(
-                connection, project_id, "goal.stopped", now, reason=reason, detail=detail
+                connection, project_id, f"goal.{goal}", now, reason=reason, detail=detail
             )
         return ()
 
-    async def _stopped(self, project: Project, *, is_forced: bool) -> None:
+    async def _asleep(self, project: Project, goal: Goal, *, is_forced: bool) -> None:
         if is_forced:
             await self._end_work(project.id)
         for _ in range(_LOOKS):
@@ -134,11 +162,12 @@ class Goals:
                 if now is None or now.deleted_at is not None:
                     raise _unknown()
                 held = await self._leases.of(project.id)
-                if now.goal is not Goal.STOPPED:  # new work came: that has the last word
+                if now.goal is Goal.RUNNING:  # new work came: that has the last word
                     raise busy(held)
                 if is_forced or not held:
-                    reason = "stop_forced" if is_forced else "stop_requested"
-                    await self._steps.stop(now, reason)
+                    reason = f"{_VERBS[goal]}_{'forced' if is_forced else 'requested'}"
+                    act = self._steps.archive if goal is Goal.ARCHIVED else self._steps.stop
+                    await act(now, reason)
                     return
             # Somebody looks at something, or a chore of the server's: over in a moment.
             await asyncio.sleep(_LOOK_SECONDS)

@@ -240,9 +240,11 @@ def _all_of(
 
 
 def wants_running(connection: Connection, lease: Lease) -> None:
-    """Record that new work wants a project awake that somebody had stopped, and that it did."""
+    """Record that new work wants a project awake that somebody had stopped or archived, and that it did."""
     project, now = lease.project_id, lease.created_at
-    if project_rows.want(connection, project, Goal.RUNNING, instead_of=Goal.STOPPED):
+    if project_rows.want(
+        connection, project, Goal.RUNNING, instead_of={Goal.STOPPED, Goal.ARCHIVED}
+    ):
         event_rows.add(connection, project, "goal.running", now, reason="work", detail=lease.reason)
 
 

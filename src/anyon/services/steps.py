@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 from sqlalchemy import Connection
@@ -208,6 +209,25 @@ class Steps:
                 await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
             case _:
                 log.warning("step.not_carried_out", project=project.id, step=decision.step)
+
+    @property
+    def can_archive(self) -> bool:
+        """Whether a checkpoint holds all that makes a project up here, so that its files may go."""
+        return self._archives is not None and self._tiers.can_archive
+
+    async def archive(self, project: Project, reason: str) -> None:
+        """Stop a project, and let its local files go once all of it is in the store; its lock is the caller's.
+
+        Where the store does not answer it is stopped and not archived: the next look tries again.
+        """
+        await self.stop(project, reason)
+        rested = await self._db.read(project_rows.find, project.id)
+        if rested is None or self._archives is None:
+            return
+        # One whose container was lost has its files here; one that has none has nothing to let go.
+        is_here = rested.phase is Phase.ABSENT and await asyncio.to_thread(Path(rested.path).is_dir)
+        if rested.phase is Phase.STOPPED or is_here:
+            await self._archive(rested, self._archives, reason)
 
     async def stop(self, project: Project, reason: str) -> None:
         """Stop a project because somebody wants it, whoever holds it; the caller holds its lock.

@@ -97,7 +97,7 @@ def test_a_held_project_is_woken_and_nothing_else(
     It wakes what sleeps, unless that was stopped by name: what is held since before wakes nothing then.
     """
     decision = decide(phase, idle, goal=goal, leases=(LEASE,))
-    if goal is Goal.STOPPED:
+    if goal is not Goal.RUNNING:
         assert decision is None or (decision.step, phase) == (Step.SAVE, Phase.STOPPED_UNSAVED)
         return
     assert decision is None or decision.step is Step.WAKE
@@ -131,6 +131,18 @@ def test_a_wish_to_stop_needs_no_idleness() -> None:
         decision = decide(phase, goal=Goal.STOPPED)
         assert decision == Decision(step=Step.STOP, reason="stop_requested")
     assert decide(Phase.STOPPED, goal=Goal.STOPPED) is None
+
+
+def test_a_wish_to_archive_goes_over_a_stop() -> None:
+    """It needs no idleness; what is unsaved is saved first; where files must stay it ends with the stop."""
+    asked = [decide(phase, goal=Goal.ARCHIVED) for phase in (Phase.RUNNING, Phase.FROZEN)]
+    assert asked == [Decision(step=Step.STOP, reason="archive_requested")] * 2
+    unsaved = decide(Phase.STOPPED_UNSAVED, goal=Goal.ARCHIVED)
+    assert unsaved == Decision(step=Step.SAVE, reason="unsaved")
+    stopped = decide(Phase.STOPPED, goal=Goal.ARCHIVED)
+    assert stopped == Decision(step=Step.ARCHIVE, reason="archive_requested")
+    assert decide(Phase.ARCHIVED, goal=Goal.ARCHIVED) is None
+    assert decide(Phase.STOPPED, goal=Goal.ARCHIVED, tiers=Tiers(can_archive=False)) is None
 
 
 def test_a_project_never_switches_archiving_on_where_files_must_stay() -> None:
