@@ -170,6 +170,21 @@ async def test_a_project_is_archived_by_name(server: Running) -> None:
     assert (awake.goal, awake.phase) == ("running", "running")
 
 
+async def test_files_that_come_back_are_told_in_percent(server: Running) -> None:
+    """While a wake restores them the project's state says how much is here; before and after nothing."""
+    project = await server.client.projects.create(CreateProject(name="demo"))
+    kept = server.services.checkpoints
+    assert kept is not None
+    assert (await server.client.lives.awake(project.id)).files_percent is None
+    with kept.activities.begun(ProjectId(str(project.id)), "wake") as activity:
+        assert (await server.client.lives.awake(project.id)).files_percent == 0
+        activity.progress(42, 100)
+        assert (await server.client.lives.awake(project.id)).files_percent == 42
+    with kept.activities.begun(ProjectId(str(project.id)), "verify") as activity:
+        activity.progress(42, 100)
+        assert (await server.client.lives.awake(project.id)).files_percent is None
+
+
 async def test_a_project_is_started_by_name(server: Running) -> None:
     """A stop without a body is a plain one; a start wakes, and leaves no holder behind."""
     client = server.client

@@ -278,7 +278,7 @@ async def test_a_long_save_tells_how_far_it_is(tmp_path: Path) -> None:
         save = asyncio.create_task(archives.save(project, reason="asked"))
 
         async def is_told() -> bool:
-            return project.id in archives.under_way
+            return project.id in archives.progresses.under_way
 
         await until(is_told)
 
@@ -289,11 +289,11 @@ async def test_a_long_save_tells_how_far_it_is(tmp_path: Path) -> None:
             return any(" of about " in detail for detail in details if detail)
 
         await until(is_recorded)
-        at = archives.under_way[project.id]
+        at = archives.progresses.under_way[project.id]
         shown = activity(Activity("save", clock.now()), at)
         assert 0 < shown.done_bytes <= shown.total_bytes
         assert shown.total_bytes >= 3 << 20
         gate.set()
         await save
-        assert project.id not in archives.under_way
+        assert project.id not in archives.progresses.under_way
     await checkpoints.close()

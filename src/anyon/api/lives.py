@@ -166,6 +166,7 @@ async def undelete(context: ContextOf, actor: ActorOf, project_id: UUID) -> Enve
 
 async def _awake(context: Context, actor: Actor, project_id: UUID) -> lives.Awake:
     outlook = await context.services.outlooks.of(actor, ProjectId(str(project_id)))
+    kept = context.services.checkpoints
     return lives.Awake(
         goal=outlook.project.goal,
         phase=outlook.project.phase,
@@ -175,6 +176,7 @@ async def _awake(context: Context, actor: Actor, project_id: UUID) -> lives.Awak
         next_step=outlook.next_step,
         next_step_at=outlook.next_step_at,
         position=outlook.position,
+        files_percent=kept.activities.wake(outlook.project.id) if kept is not None else None,
     )
 
 

@@ -103,7 +103,7 @@ async def _told(context: Context, project_id: ProjectId, wait: int) -> AsyncIter
     until, last = loop.time() + wait, ""
     yield ": hello\n\n"
     while not context.closing.is_set():
-        saving = use.archives.under_way.get(project_id)
+        saving = use.archives.progresses.under_way.get(project_id)
         now = [
             past_shapes.activity(one, saving).model_dump(mode="json")
             for one in use.activities.of(project_id)

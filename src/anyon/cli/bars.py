@@ -30,8 +30,11 @@ class _Silent:
 
 
 @contextmanager
-def bar(words: str, *, quiet: bool = False) -> Iterator[Bar]:
-    """Give a bar of bytes on stderr; one that shows nothing where nobody looks."""
+def bar(words: str, *, quiet: bool = False, is_late: bool = False) -> Iterator[Bar]:
+    """Give a bar of bytes on stderr; one that shows nothing where nobody looks.
+
+    One that *is_late* appears when there is something to show: most of such work takes no time.
+    """
     if quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):
         yield _Silent()
         return
@@ -40,6 +43,7 @@ def bar(words: str, *, quiet: bool = False) -> Iterator[Bar]:
         BarColumn,
         DownloadColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TransferSpeedColumn,
@@ -48,18 +52,25 @@ def bar(words: str, *, quiet: bool = False) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
+        TaskProgressColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(words, total=None)
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task(words, total=None)
 
-        class Shown:
-            def show(self, done: float, total: float | None) -> None:
-                progress.update(task, completed=done, total=total or None)
+    class Shown:
+        def show(self, done: float, total: float | None) -> None:
+            progress.start()
+            progress.update(task, completed=done, total=total or None)
 
+    try:
+        if not is_late:
+            progress.start()
         yield Shown()
+    finally:
+        progress.stop()
 
 
 async def watched(
@@ -69,9 +80,10 @@ async def watched(
     *,
     words: str,
     quiet: bool = False,
+    is_late: bool = False,
 ) -> T:
     """Return what *work* (a call about *project*) returns; a bar shows meanwhile what the server tells of it."""
-    with bar(words, quiet=quiet) as shown:
+    with bar(words, quiet=quiet, is_late=is_late) as shown:
         if isinstance(shown, _Silent):
             return await work
         watching = asyncio.create_task(_watch(client, project, shown))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anyon.cli import outputs
+from anyon.cli.bars import watched
 from anyon.cli.printing import say, show_json
 from anyon.cli.sessions import Json, ProjectName, ask
 
@@ -52,7 +53,9 @@ def execute(
 
     async def work(client: "Client") -> "tuple[ExecutionProcess, dict[str, str]]":
         found = await client.projects.find(project)
-        process = await client.projects.exec(found.id, command)
+        call = client.projects.exec(found.id, command)
+        # Only where its files have to come back first is there anything to see.
+        process = await watched(client, found.id, call, words="Waking", quiet=as_json, is_late=True)
         if detach:
             return process, {}
         if as_json:

@@ -29,6 +29,8 @@ def why(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> None
         until = f", until {lease.expires_at:%Y-%m-%d %H:%M} ({lease.id})" if lease.is_hold else ""
         since = f"{lease.created_at:%H:%M:%S}"
         say(f"held by {lease.holder}: {lease.reason}, since {since}{until}")
+    if found.files_percent is not None:
+        say(f"its files come back from the store: {found.files_percent} % are here")
     if found.position is not None:
         say(f"waits for a place to run: number {found.position} in the line")
     if found.next_step and found.next_step_at:

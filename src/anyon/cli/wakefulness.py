@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anyon.cli.bars import watched
 from anyon.cli.printing import say, show_json
 from anyon.cli.sessions import Json, ProjectName, ask
 
@@ -77,9 +78,12 @@ def start(ctx: typer.Context, project: ProjectName, as_json: Json = False) -> No
     """Wake a project before its work does; it sleeps again after its idle time."""
 
     async def work(client: "Client") -> "Awake":
-        return await client.lives.start((await client.projects.find(project)).id)
+        found = (await client.projects.find(project)).id
+        return await watched(
+            client, found, client.lives.start(found), words="Waking", quiet=as_json
+        )
 
-    found = ask(ctx, work, as_json=as_json, words="Waking …")
+    found = ask(ctx, work, as_json=as_json)
     if as_json:
         show_json(found)
     else:
@@ -102,9 +106,11 @@ def hold(
     new = Hold(reason=reason, minutes=asked.total_seconds() / 60)
 
     async def work(client: "Client") -> "Lease":
-        return await client.lives.hold((await client.projects.find(project)).id, new)
+        found = (await client.projects.find(project)).id
+        call = client.lives.hold(found, new)
+        return await watched(client, found, call, words="Waking", quiet=as_json)
 
-    lease = ask(ctx, work, as_json=as_json, words="Waking …")
+    lease = ask(ctx, work, as_json=as_json)
     if as_json:
         show_json(lease)
     else:

@@ -86,7 +86,7 @@ class TextChange(_Model):
 
 
 class Activity(_Model):
-    """What goes on with a project: restore, fork, verify, collect, drill or save; 0 bytes in all: not known."""
+    """What goes on with a project: wake, restore, fork, verify, collect, drill or save; 0 bytes in all: not known."""
 
     what: str
     started_at: datetime

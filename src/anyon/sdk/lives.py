@@ -35,6 +35,7 @@ class Awake(_Model):
 
     ``next_step`` is freeze, stop, archive or null (none will come); ``next_step_at`` is when.
     ``position`` is its place in the line of projects that wait to run, null if it does not wait.
+    ``files_percent`` is how much of its files is back while a wake restores them, else null.
     """
 
     goal: str
@@ -45,6 +46,7 @@ class Awake(_Model):
     next_step: str | None
     next_step_at: datetime | None
     position: int | None = None
+    files_percent: int | None = None
 
 
 class Moved(_Model):

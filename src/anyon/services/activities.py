@@ -11,16 +11,24 @@ from datetime import datetime
 from anyon.clock import Clock
 from anyon.domain.ids import ProjectId
 
+WAKE = "wake"
+"""What work that waits for files to come back is told of."""
+
 
 @dataclass(slots=True, eq=False)
 class Activity:
     """One piece of work; ``total_bytes`` is 0 while that is not known."""
 
     what: str
-    """``restore``, ``fork``, ``verify``, ``collect``, ``drill`` or ``save``."""
+    """``wake``, ``restore``, ``fork``, ``verify``, ``collect``, ``drill`` or ``save``."""
     started_at: datetime
     done_bytes: int = 0
     total_bytes: int = 0
+
+    @property
+    def percent(self) -> int | None:
+        """How much of it is done, None while it is not known of how much."""
+        return self.done_bytes * 100 // self.total_bytes if self.total_bytes else None
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         """Tell how far it is; may be called from any thread."""
@@ -46,6 +54,10 @@ class Activities:
             self._found[project_id].remove(activity)
             if not self._found[project_id]:
                 del self._found[project_id]
+
+    def wake(self, project_id: ProjectId) -> int | None:
+        """Return how many percent of a project's files a wake has back; None where none is under way."""
+        return next((one.percent or 0 for one in self.of(project_id) if one.what == WAKE), None)
 
     def of(self, project_id: ProjectId) -> Sequence[Activity]:
         """Return what goes on with a project, the oldest first."""

@@ -81,7 +81,7 @@ class Archives:
         self._db = db
         self._homes = homes
         self._clock = clock
-        self._progresses = Progresses(db, clock)
+        self.progresses = Progresses(db, clock)
         self._pause = pause
         self._claims: dict[ProjectId, Claim] = {}
         self._locks = Locks[ProjectId]()
@@ -99,11 +99,6 @@ class Archives:
     def saved_steady(self) -> Mapping[ProjectId, float]:
         """When this server's last save that succeeded began, by the steady clock, by project."""
         return self._saved_steady
-
-    @property
-    def under_way(self) -> Mapping[ProjectId, Progress]:
-        """How far the saves are that go on now."""
-        return self._progresses.under_way
 
     @property
     def has_everything(self) -> bool:
@@ -129,7 +124,7 @@ class Archives:
         kind = await self._db.read(class_now, project, now)
         try:
             epoch = await self.claimed(project)
-            async with self._progresses.telling(project.id, reason) as progress:
+            async with self.progresses.telling(project.id, reason) as progress:
                 saved = await self._written(project, reason, epoch, progress)
         except AnyonError as error:
             self._metrics.checkpoints.save_failed(reason, kind)

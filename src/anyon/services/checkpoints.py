@@ -84,7 +84,7 @@ def assembled(
     if archives is None:
         return None
     db, clock, metrics = parts.db, parts.clock, parts.metrics
-    activities = Activities(clock)
+    activities = archives.progresses.activities
     browser = Browser(archives.checkpoints)
     return ProjectCheckpoints(
         archives=archives,

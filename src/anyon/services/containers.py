@@ -282,7 +282,8 @@ class Containers:
         await self.record(project.id, Phase.RESTORING, reason="woken", detail=wanted or "")
         reached("wake.restoring_recorded")
         await self.rest(project.id)
-        await self._archives.bring_back(project, wanted)
+        with self._archives.progresses.waking(project.id) as progress:
+            await self._archives.bring_back(project, wanted, progress=progress)
         phase = Phase.STOPPED if wanted is None else Phase.STOPPED_UNSAVED
         await self.record(project.id, phase, reason="restored")
         reached("wake.files_back")

@@ -1,8 +1,8 @@
-"""How far the saves are that take long: for whoever asks, and among the project's events."""
+"""How far saves and restores are that take long: for whoever asks; saves also among the project's events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from functools import partial
 
@@ -13,6 +13,7 @@ from anyon.db import events as event_rows
 from anyon.db.databases import Database
 from anyon.domain.errors import AnyonError
 from anyon.domain.ids import ProjectId
+from anyon.services.activities import WAKE, Activities
 from anyon.storage.saves import Progress
 
 log = structlog.get_logger(__name__)
@@ -22,17 +23,24 @@ EVERY = timedelta(seconds=15)
 
 
 class Progresses:
-    """The saves under way."""
+    """The saves under way; ``activities`` are all that goes on with projects in the store."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
         self._under_way: dict[ProjectId, Progress] = {}
+        self.activities = Activities(clock)
 
     @property
     def under_way(self) -> Mapping[ProjectId, Progress]:
         """How far each save is that goes on now."""
         return self._under_way
+
+    @contextmanager
+    def waking(self, project: ProjectId) -> Iterator[Callable[[int, int], None]]:
+        """Give what a restore tells its progress to (done, of how many bytes) that work waits for."""
+        with self.activities.begun(project, WAKE) as activity:
+            yield activity.progress
 
     @asynccontextmanager
     async def telling(
