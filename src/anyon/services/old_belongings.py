@@ -134,7 +134,7 @@ class OldBelongings:
 
 def _here(connection: Connection, row: Row) -> Picture | None:
     return picture_rows.find(connection, PictureId(row["id"])) or picture_rows.of_content(
-        connection, _USER, str(row["hash"] or "")
+        connection, _USER, _hash(row) or ""
     )
 
 
@@ -161,16 +161,20 @@ def _content(root: Path, row: Row) -> bytes:
 
     NotFoundError ``old_image_missing``; ConflictError ``old_image_differs``.
     """
-    is_there = False
+    is_there, wanted = False, _hash(row)
     for content in old_pictures.contents(root, str(row["file_path"] or "")):
         is_there = True
         is_size = row["size_bytes"] in {None, len(content)}
-        is_hash = row["hash"] is None or hashlib.sha256(content).hexdigest() == row["hash"]
+        is_hash = wanted is None or hashlib.sha256(content).hexdigest() == wanted
         if is_size and is_hash:
             return content
     if is_there:
         raise ConflictError("its file is not the one that was recorded", code="old_image_differs")
     raise NotFoundError("its file is not there", code="old_image_missing")
+
+
+def _hash(row: Row) -> str | None:
+    return None if row["hash"] is None else str(row["hash"]).strip().lower()
 
 
 def _fitted_picture(row: Row, content: bytes, now: datetime) -> Picture:
