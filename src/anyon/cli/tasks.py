@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anyon.cli import logs
+from anyon.cli.bars import watched
 from anyon.cli.diffs import show_diff
 from anyon.cli.printing import say, show_json, show_table
 from anyon.cli.sessions import Json, ProjectName, TaskId, ask
@@ -27,6 +28,7 @@ Base = Annotated[
     typer.Option(help="Branch to begin from; default: the current one.", show_default=False),
 ]
 TITLE_LENGTH = 80
+_STARTING = "Starting the task"
 
 
 @app.command()
@@ -65,9 +67,10 @@ def create(
             return await client.tasks.create(new)
         profile = _profile(agent, variant, found.default_agent)
         both = requests.CreateAndStartTask(task=new, executor_profile_id=profile, base_branch=base)
-        return await client.tasks.create_and_start(both)
+        call = client.tasks.create_and_start(both)
+        return await watched(client, found.id, call, words=_STARTING, quiet=as_json)
 
-    task = ask(ctx, work, as_json=as_json, words="Starting the task …" if start else "")
+    task = ask(ctx, work, as_json=as_json)
     if as_json:
         show_json(task)
     else:
@@ -92,9 +95,10 @@ def start(
         default = (await client.projects.get(found.project_id)).default_agent
         profile = _profile(agent, variant, default)
         new = CreateAttempt(task_id=found.id, executor_profile_id=profile, base_branch=base)
-        return await client.attempts.start(new)
+        call = client.attempts.start(new)
+        return await watched(client, found.project_id, call, words=_STARTING, quiet=as_json)
 
-    attempt = ask(ctx, work, as_json=as_json, words="Starting the task …")
+    attempt = ask(ctx, work, as_json=as_json)
     if as_json:
         show_json(attempt)
     else:

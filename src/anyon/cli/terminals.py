@@ -9,9 +9,11 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
+
+from anyon.cli.bars import watched
 
 if TYPE_CHECKING:
     from anyon.sdk.clients import Client
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
 async def interact(client: "Client", project: UUID, command: str | None, *, quiet: bool) -> int:
     """Connect this terminal to a new one inside until that ends; return its exit code."""
     size = shutil.get_terminal_size()
-    async with client.projects.terminal(
-        project, columns=size.columns, rows=size.lines, command=command
-    ) as terminal:
+    async with AsyncExitStack() as stack:
+        opening = client.projects.terminal(
+            project, columns=size.columns, rows=size.lines, command=command
+        )
+        call = stack.enter_async_context(opening)
+        # Only where its files have to come back first is there anything to see.
+        terminal = await watched(client, project, call, words="Waking", quiet=quiet, is_late=True)
         with _raw_keys():
             typing = asyncio.create_task(_type(terminal))
             try:

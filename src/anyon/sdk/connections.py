@@ -17,6 +17,8 @@ from anyon.sdk.errors import ApiError, UnreachableError
 
 T = TypeVar("T")
 
+_OPEN_SECONDS = 10.0
+
 Params = Mapping[str, str | int | float | bool | None]
 
 
@@ -58,6 +60,9 @@ class Connection:
         waits: bool = False,
     ) -> T:
         """Send a request and return the envelope's data as *kind*; *waits*: however long it takes.
+
+        Whatever may wake a project waits: files that come back from the store can take longer than
+        any timeout of a client, and the server has a deadline for it.
 
         *file* (a field, a name and bytes) is sent as a form.
         """
@@ -129,13 +134,17 @@ class Connection:
 
     @asynccontextmanager
     async def websocket(
-        self, path: str, *, params: Params | None = None
+        self, path: str, *, params: Params | None = None, waits: bool = False
     ) -> AsyncIterator[ClientConnection]:
-        """Open a WebSocket; the server's refusal is an ApiError."""
+        """Open a WebSocket; the server's refusal is an ApiError. *waits*: however long it takes."""
         query = urlencode(_without_nulls(params) or {})
         address = f"ws{self.base_url.removeprefix('http')}{path}{'?' + query if query else ''}"
         opening = connect(
-            address, additional_headers=self._headers, proxy=None, max_size=64 * 1024 * 1024
+            address,
+            additional_headers=self._headers,
+            proxy=None,
+            max_size=64 * 1024 * 1024,
+            open_timeout=None if waits else _OPEN_SECONDS,
         )
         try:
             websocket = await opening

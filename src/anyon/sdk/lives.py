@@ -148,7 +148,7 @@ class LifeCalls:
     async def hold(self, project: UUID | str, hold: Hold) -> Lease:
         """Wake the project and keep it awake for a time, whatever happens in it."""
         path = f"/api/projects/{project}/holds"
-        return await self._connection.call(Lease, "POST", path, body=hold)
+        return await self._connection.call(Lease, "POST", path, body=hold, waits=True)
 
     async def release(self, project: UUID | str, lease: UUID | str) -> None:
         """Give a hold back before its end."""

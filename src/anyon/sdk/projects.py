@@ -21,7 +21,7 @@ class ProjectCalls:
 
     async def create(self, new: CreateProject) -> Project:
         """Make a project."""
-        return await self._connection.call(Project, "POST", "/api/projects", body=new)
+        return await self._connection.call(Project, "POST", "/api/projects", body=new, waits=True)
 
     async def get(self, project: Id) -> Project:
         """Return one project."""
@@ -66,7 +66,7 @@ class ProjectCalls:
     async def exec(self, project: Id, command: Exec) -> ExecutionProcess:
         """Start a command as a durable process in the project's container."""
         path = f"/api/projects/{project}/exec"
-        return await self._connection.call(ExecutionProcess, "POST", path, body=command)
+        return await self._connection.call(ExecutionProcess, "POST", path, body=command, waits=True)
 
     @asynccontextmanager
     async def terminal(
@@ -76,6 +76,7 @@ class ProjectCalls:
         async with self._connection.websocket(
             f"/api/projects/{project}/terminal",
             params={"columns": columns, "rows": rows, "command": command},
+            waits=True,
         ) as websocket:
             yield Terminal(websocket)
 

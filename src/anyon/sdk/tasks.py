@@ -45,7 +45,9 @@ class TaskCalls:
     async def create_and_start(self, new: CreateAndStartTask) -> TaskWithAttemptStatus:
         """Make a task and start its first attempt."""
         path = "/api/tasks/create-and-start"
-        return await self._connection.call(TaskWithAttemptStatus, "POST", path, body=new)
+        return await self._connection.call(
+            TaskWithAttemptStatus, "POST", path, body=new, waits=True
+        )
 
     async def get(self, task: Id) -> TaskWithAttemptStatus:
         """Return one task."""
@@ -108,7 +110,9 @@ class AttemptCalls:
 
     async def start(self, new: CreateAttempt) -> TaskAttempt:
         """Start a new attempt at a task."""
-        return await self._connection.call(TaskAttempt, "POST", "/api/task-attempts", body=new)
+        return await self._connection.call(
+            TaskAttempt, "POST", "/api/task-attempts", body=new, waits=True
+        )
 
     async def get(self, attempt: Id) -> TaskAttempt:
         """Return one attempt."""
@@ -123,7 +127,7 @@ class AttemptCalls:
     async def follow_up(self, attempt: Id, more: FollowUp) -> ExecutionProcess:
         """Give the attempt's agent a further prompt."""
         path = _path(attempt, "follow-up")
-        return await self._connection.call(ExecutionProcess, "POST", path, body=more)
+        return await self._connection.call(ExecutionProcess, "POST", path, body=more, waits=True)
 
     async def stop(self, attempt: Id) -> None:
         """Kill every running process of the attempt."""
@@ -140,12 +144,12 @@ class AttemptCalls:
 
     async def merge(self, attempt: Id) -> None:
         """Put the attempt's change on its target branch as one commit."""
-        await self._connection.call(type(None), "POST", _path(attempt, "merge"))
+        await self._connection.call(type(None), "POST", _path(attempt, "merge"), waits=True)
 
     async def rebase(self, attempt: Id, onto: Rebase | None = None) -> None:
         """Rebase the attempt's branch."""
         path = _path(attempt, "rebase")
-        await self._connection.call(type(None), "POST", path, body=onto or Rebase())
+        await self._connection.call(type(None), "POST", path, body=onto or Rebase(), waits=True)
 
     async def list(self, task: Id) -> Sequence[TaskAttempt]:
         """Return a task's attempts, newest first."""
