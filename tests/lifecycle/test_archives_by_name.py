@@ -85,6 +85,21 @@ async def test_one_whose_container_is_gone_is_saved_and_archived(life: Life) -> 
     assert await run(life, project, "cat", "file") == b"kept\n"
 
 
+@pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.RESTORING])
+async def test_what_a_dead_server_began_is_finished(life: Life, phase: Phase) -> None:
+    """An archive or a restore that was cut off: the project is archived when this returns, and loses nothing."""
+    project = await life.world.project()
+    await run(life, project, "sh", "-c", "echo kept >file")
+    await life.pass_time(31 * MINUTE)
+    await life.world.services.containers.record(project.id, phase, reason="idle")
+    if phase is Phase.RESTORING:  # half of it is here
+        (Path(project.path) / "file").unlink()
+    await archive(life, project)
+    assert await life.phase(project) is Phase.ARCHIVED
+    assert not Path(project.path).exists()
+    assert await run(life, project, "cat", "file") == b"kept\n"
+
+
 async def test_one_that_is_stopped_is_archived_and_not_the_other_way(life: Life) -> None:
     """It goes further than a stop, which leaves it as it is."""
     goals = life.world.services.goals

@@ -198,17 +198,18 @@ class Steps:
             case Step.ARCHIVE if self._archives is not None:
                 await self._archive(project, self._archives, decision.reason)
             case Step.RESTORE if self._archives is not None:
-                await self._containers.rest(project.id)  # nothing runs over what is replaced
-                await self._archives.bring_back(project, self._archives.wanted(project))
-                # It may not be the last state that the store has: that is seen to like any stop's.
-                await self._containers.record(
-                    project.id, Phase.STOPPED_UNSAVED, reason=decision.reason
-                )
-                await self._save_stopped(project)
+                await self._finish_restore(project, self._archives, decision.reason)
             case Step.FAIL:
                 await self._containers.record(project.id, Phase.ERROR, reason=decision.reason)
             case _:
                 log.warning("step.not_carried_out", project=project.id, step=decision.step)
+
+    async def _finish_restore(self, project: Project, archives: Archives, reason: str) -> None:
+        await self._containers.rest(project.id)  # nothing runs over what is replaced
+        await archives.bring_back(project, archives.wanted(project))
+        # It may not be the last state that the store has: that is seen to like any stop's.
+        await self._containers.record(project.id, Phase.STOPPED_UNSAVED, reason=reason)
+        await self._save_stopped(project)
 
     @property
     def can_archive(self) -> bool:
@@ -224,9 +225,13 @@ class Steps:
         rested = await self._db.read(project_rows.find, project.id)
         if rested is None or self._archives is None:
             return
+        if rested.phase is Phase.RESTORING:  # what is half here is no state that may go
+            await self._finish_restore(rested, self._archives, reason)
+            rested = await self._db.read(project_rows.find, project.id) or rested
         # One whose container was lost has its files here; one that has none has nothing to let go.
+        # Whoever began to archive it and did not end is gone, for the lock is ours: it is finished.
         is_here = rested.phase is Phase.ABSENT and await asyncio.to_thread(Path(rested.path).is_dir)
-        if rested.phase is Phase.STOPPED or is_here:
+        if is_here or rested.phase in {Phase.STOPPED, Phase.ARCHIVING}:
             await self._archive(rested, self._archives, reason)
 
     async def stop(self, project: Project, reason: str) -> None:
