@@ -8,17 +8,21 @@ import typer
 
 from anyon.cli.printing import byte_size, say, show_json, show_table
 from anyon.cli.sessions import Json, TaskId, ask
-from anyon.cli.tasks import app, find
+from anyon.cli.tasks import find
 from anyon.sdk.errors import ApiError
 
 if TYPE_CHECKING:
     from anyon.sdk.clients import Client
     from anyon.sdk.models import Image
 
-__all__ = ["app"]
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to ``anyon task``."""
+    app.command()(attach)
+    app.command("images")(list_images)
+    app.command()(detach)
 
 
-@app.command()
 def attach(
     *,
     ctx: typer.Context,
@@ -63,7 +67,6 @@ def attach(
         show_json(made)
 
 
-@app.command("images")
 def list_images(ctx: typer.Context, task: TaskId, as_json: Json = False) -> None:
     """List the images that are attached to a task."""
 
@@ -81,7 +84,6 @@ def list_images(ctx: typer.Context, task: TaskId, as_json: Json = False) -> None
         show_table(["id", "name", "type", "size", "file"], rows)
 
 
-@app.command()
 def detach(
     *,
     ctx: typer.Context,

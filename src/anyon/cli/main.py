@@ -26,6 +26,7 @@ from anyon.cli import (
     storage,
     support,
     tags,
+    tasks,
     tokens,
 )
 from anyon.cli.sessions import Session
@@ -75,7 +76,8 @@ executions.add_to(app)
 load_tests.add_to(app)
 previews.add_to(app)
 app.add_typer(projects.app, name="project")
-app.add_typer(attachments.app, name="task")
+attachments.add_to(tasks.app)
+app.add_typer(tasks.app, name="task")
 app.add_typer(tags.app, name="tag")
 app.add_typer(images.app, name="image")
 app.add_typer(gcs.app, name="gcs")

@@ -12,8 +12,8 @@ from sqlalchemy.types import TypeEngine
 class UtcTime(TypeDecorator[datetime]):
     """An aware time in UTC: timestamptz on Postgres, text of one width (so it sorts) on SQLite.
 
-    The text is ``2026-01-31T23:59:59.000000Z``. A project's row has eight of them: ``strptime`` and
-    ``strftime`` took a quarter of what it costs to read one.
+    The text is ``2026-01-31T23:59:59.000000Z``. A project's row has seven of them, so it is not read
+    by ``strptime``, which takes 12 us where ``fromisoformat`` takes 0.1 us.
     """
 
     impl = Text
