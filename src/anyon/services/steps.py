@@ -244,7 +244,8 @@ class Steps:
             await self._stop(project, reason)
         elif project.phase is Phase.STOPPED_UNSAVED:
             await self._save_stopped(project)
-        else:  # its files are away, or in somebody's hands: what runs there was not started by us
+        elif project.phase in {Phase.RESTORING, Phase.ARCHIVING}:
+            # What runs over files that are on their way was not started by this server.
             await self._containers.rest(project.id)
 
     async def _stop(self, project: Project, reason: str, detail: str = "") -> None:
